@@ -1,0 +1,1 @@
+"""The reading side: open a dataset, merge parts, verify a root."""

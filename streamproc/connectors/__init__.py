@@ -1,0 +1,1 @@
+"""The outside world: Kafka, stores, Parquet, registries, webhooks, files."""

@@ -1,0 +1,1 @@
+"""Sans-IO: readings, windows, alerts, the processor and the commit protocol's decisions."""

@@ -1,0 +1,179 @@
+"""One record of a partition's commit log: the only truth about what was published.
+
+A record is a JSON file `log/<n:020d>.json`; creating it *is* the commit
+(EXACTLY_ONCE.md 1.2). Records chain by `prev_sha256` over the exact bytes of the
+record before, so the bytes are kept and never re-encoded.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from streamproc.core.values import AlertTransition, TimerDecision
+from streamproc.errors import LogCorrupt
+
+RECORD_VERSION = 1
+
+Kind = Literal[
+    "genesis",
+    "takeover",
+    "commit",
+    "config",
+    "timer",
+    "final",
+    "gap",
+    "rewrite",
+    "checkpoint",
+]
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One published file: where it was staged, its final path, and what it holds."""
+
+    dataset: str
+    staged: str
+    path: str
+    size: int
+    rows: int
+    sha256: str
+    first_offset: int
+    last_offset: int
+
+
+class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of the state after every offset below `next`, taken with record `n`."""
+
+    path: str
+    sha256: str
+    size: int
+    state_version: int
+    n: int
+    next: int
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """The last data record consumed: the log's memory of which topic it read.
+
+    `crc32c` covers key and value, each preceded by its length (int32 LE, -1 for null).
+    """
+
+    offset: int
+    broker_us: int
+    crc32c: int
+
+
+class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Conservation: records = decoded + quarantined + skipped; readings = rows published.
+
+    `late` counts readings with flag late; `skipped` offsets without a record.
+    """
+
+    records: int = 0
+    decoded: int = 0
+    readings: int = 0
+    late: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    aggregates: int = 0
+
+
+class InputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a replay's merge: rows `[start_row, rows)` of it belong to the plan."""
+
+    path: str
+    sha256: str
+    size: int
+    rows: int
+    start_row: int
+
+
+class InputPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the offsets from `base` on mean for a stream of files, until `base + total`."""
+
+    base: int
+    total: int
+    files: tuple[InputFile, ...]
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of one record; `[start, next)` is empty for all kinds but `commit` and `gap`.
+
+    Attributes:
+        prev_sha256: hex digest of record n-1's bytes; empty for n = 0.
+        definition: sha256 of the definition in force from `next` on; the text is stored
+            beside the log as `definitions/<sha256>.json`.
+        watermarks: city → highest accepted event time, after this record.
+        outbox: alerts that leave after this record is durable.
+        snapshot: the newest snapshot there is, this record's or an earlier one's.
+        inputs: for a stream of files, every plan so far, in order of `base`.
+        accepted_topic_ids: topic ids the operator accepted after a recreation.
+        note: why, for genesis (`start = …`), gap and takeover.
+    """
+
+    version: int = RECORD_VERSION
+    n: int
+    kind: Kind
+    prev_sha256: str
+    job: str
+    topic: str
+    topic_id: str
+    partition: int
+    start: int
+    next: int
+    definition: str
+    state_version: int
+    code_version: str
+    owner: str
+    attempt: str
+    generation: int = -1
+    counts: RecordCounts = RecordCounts()
+    files: tuple[FileEntry, ...] = ()
+    snapshot: SnapshotRef | None = None
+    watermarks: dict[str, int] = {}
+    timers: tuple[TimerDecision, ...] = ()
+    outbox: tuple[AlertTransition, ...] = ()
+    fingerprint: Fingerprint | None = None
+    inputs: tuple[InputPlan, ...] = ()
+    note: str = ""
+
+
+_DECODER = msgspec.json.Decoder(LogRecord)
+
+
+def encode_record(record: LogRecord) -> bytes:
+    """Return the record's bytes; equal records give equal bytes."""
+    return msgspec.json.format(
+        msgspec.json.encode(record, order="deterministic"), indent=1
+    )
+
+
+def decode_record(data: bytes, where: str) -> LogRecord:
+    """Parse a record. Raises `LogCorrupt`, naming `where`, on anything unexpected."""
+    try:
+        record = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        msg = f"{where}: not a log record: {error}"
+        raise LogCorrupt(msg) from error
+    if record.version != RECORD_VERSION:
+        msg = f"{where}: record version {record.version}, this program reads {RECORD_VERSION}"
+        raise LogCorrupt(msg)
+    return record
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the hex digest used for chain, files and definitions."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def log_folder(job: str, topic: str, topic_id: str, partition: int) -> str:
+    """Return `_streamproc/<job>/<topic>-<topic id>/<partition>`.
+
+    A stream of files has topic id `file`.
+    """
+    return f"_streamproc/{job}/{topic}-{topic_id}/{partition}"
+
+
+def record_name(n: int) -> str:
+    """Return the record's file name inside `log/`."""
+    return f"{n:020d}.json"

@@ -1,0 +1,1 @@
+"""Numeric loops: numpy and numba only, no classes, no state."""

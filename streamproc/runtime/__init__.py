@@ -1,0 +1,1 @@
+"""The order of things: partitions, commits, timers, drain and stop."""

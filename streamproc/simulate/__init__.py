@@ -1,0 +1,1 @@
+"""Seven towns' traffic, reproducible from a seed."""

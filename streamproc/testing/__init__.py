@@ -1,0 +1,1 @@
+"""Shipped doubles: manual clock, scripted source, faulty store, simulated disk."""
