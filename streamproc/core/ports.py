@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import pyarrow as pa
+
 from streamproc.core.values import (
     AlertTransition,
     Decoded,
@@ -283,6 +285,10 @@ class TableWriter(Protocol):
 
     def append(self, emission: Emission) -> None:
         """Keep the emission's tables; cheap."""
+        ...
+
+    def append_aggregates(self, aggregates: pa.RecordBatch) -> None:
+        """Keep further rows of schema `ROUTED_AGGREGATE`: the late parts of this commit."""
         ...
 
     def buffered(self) -> tuple[int, int]:

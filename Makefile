@@ -1,0 +1,71 @@
+# Everything a newcomer needs. Needs Python 3.11+ and make, nothing else;
+# `make test` also wants Java 17 and Maven for a real Kafka (it skips those tests without).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+JUNIT  := build/junit.xml
+
+.PHONY: setup demo test test-long lint bench kafka wheel mutants clean lock
+
+# Make the virtual environment from the hash-locked requirements.
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+# The whole thing, with nothing installed but the package: thirty seconds of seven towns.
+demo: $(STAMP)
+	$(BIN)/streamproc demo
+
+# All tests but the long ones.
+test: $(STAMP)
+	@mkdir -p build
+	$(BIN)/python -m pytest --junitxml=$(JUNIT) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+# Minutes to an hour: kill tests, big simulations, long fuzzing, real data through Kafka.
+test-long: $(STAMP)
+	@mkdir -p build
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long --junitxml=build/junit-long.xml --durations=25
+
+# Style, types, architecture, security, containers, and that the wheel works.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r streamproc
+	$(BIN)/python .ci/check_tree.py
+	$(MAKE) --no-print-directory wheel
+
+# Build the wheel and run it from an environment that does not see this checkout.
+wheel: $(STAMP)
+	rm -rf build/wheel build/wheel-venv
+	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir build/wheel .
+	$(BIN)/python .ci/smoke_wheel.py build/wheel build/wheel-venv
+
+# Measure: a table, and JSON under .benchmarks/.
+bench: $(STAMP)
+	@mkdir -p .benchmarks
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=.benchmarks/latest.json -m "not long"
+
+# A real Apache Kafka on localhost:9092 until Ctrl-C.
+kafka: $(STAMP)
+	$(BIN)/python -m streamproc.testing.kafka_broker --port 9092
+
+# Break the protocol on purpose and see the simulation notice.
+mutants: $(STAMP)
+	$(BIN)/python -m pytest tests/simulation -k mutant
+
+# Renew the hash-locked requirements from pyproject.toml.
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks .cache demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

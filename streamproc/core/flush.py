@@ -1,0 +1,54 @@
+"""When a span is committed: a pure decision over numbers, its answer a metric label."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FlushReason(StrEnum):
+    """Why a commit happens now."""
+
+    ROWS = "rows"
+    BYTES = "bytes"
+    AGE = "age"
+    TIMER = "timer"
+    CONFIG = "config"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class FlushPolicy:
+    """Upper bounds of one commit.
+
+    The default age gives at most one file per dataset, window, partition, city, date and
+    minute; rows and bytes bound memory and only cut in when a minute holds more than them.
+    """
+
+    rows_max: int = 2_000_000
+    bytes_max: int = 256 * 1024 * 1024
+    age_us_max: int = 60_000_000
+
+    def due(self, *, rows: int, size_bytes: int, age_us: int) -> FlushReason | None:
+        """Return why the open span should be committed, None while it should not."""
+        if rows >= self.rows_max:
+            return FlushReason.ROWS
+        if size_bytes >= self.bytes_max:
+            return FlushReason.BYTES
+        if age_us >= self.age_us_max:
+            return FlushReason.AGE
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """When a commit also writes the state, so that a refold stays short.
+
+    `rows_max` readings or `age_us_max` since the last snapshot, whichever is first; a drain
+    always writes one (EXACTLY_ONCE.md, "Snapshots need not be part of every commit").
+    """
+
+    rows_max: int = 10_000_000
+    age_us_max: int = 600_000_000
+
+    def due(self, *, rows: int, age_us: int) -> bool:
+        """Tell whether this commit should carry a snapshot."""
+        return rows >= self.rows_max or age_us >= self.age_us_max
