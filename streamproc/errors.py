@@ -67,7 +67,15 @@ class LogCorrupt(ProtocolError):
 
 
 class SourceMismatch(ProtocolError):
-    """Topic id, offset bounds or fingerprint are not those of the log."""
+    """Topic id, offset bounds or fingerprint are not those of the log.
+
+    `source` (`<topic>/<partition>`) is set where a fetch found it, so that the one
+    partition can be stopped; else it is empty.
+    """
+
+    def __init__(self, message: str, source: str = "") -> None:
+        self.source = source
+        super().__init__(message)
 
 
 class VerificationFailed(StreamprocError):

@@ -217,13 +217,18 @@ class Store(Protocol):
         ...
 
     def list(self, folder: str) -> Sequence[StoredFile]:
-        """Return every file below `folder`, sorted by path; empty where there is none."""
+        """Return every file below `folder`, sorted by path; empty where there is none.
+
+        Names directly in `folder` are durable when they are returned, whoever made them.
+        """
         ...
 
     def stage(self, path: str, write: Callable[[str], None]) -> int:
         """Let `write` fill a local file, make it durable under `path`, return its size.
 
-        Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like).
+        The name itself is durable at the latest before a later `create` takes effect.
+        Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like),
+        `Fenced` if a newer owner swept the folder meanwhile.
         """
         ...
 

@@ -6,12 +6,14 @@ record before, so the bytes are kept and never re-encoded.
 """
 
 import hashlib
+import re
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from streamproc.core.values import AlertTransition, TimerDecision
-from streamproc.errors import LogCorrupt
+from streamproc.core.values import AlertTransition, OffsetSpan, TimerDecision
+from streamproc.errors import LogCorrupt, SourceMismatch
 
 RECORD_VERSION = 1
 
@@ -89,11 +91,16 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the offsets from `base` on mean for a stream of files, until `base + total`."""
+    """What the offsets from `base` on mean for a stream of files, until `base + total`.
+
+    `order` names the reading options that the rows' order hangs on; a merge that was
+    interrupted can only be continued with the same ones.
+    """
 
     base: int
     total: int
     files: tuple[InputFile, ...]
+    order: str = ""
 
 
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,10 +177,70 @@ def log_folder(job: str, topic: str, topic_id: str, partition: int) -> str:
     """Return `_streamproc/<job>/<topic>-<topic id>/<partition>`.
 
     A stream of files has topic id `file`.
+
+    Raises:
+        SourceMismatch: job, topic or topic id cannot be part of a path.
     """
-    return f"_streamproc/{job}/{topic}-{topic_id}/{partition}"
+    for word in (job, topic_id):
+        if not _WORD.fullmatch(word):
+            msg = f"{word!r}: only letters, digits, dot, underscore and hyphen can name a log"
+            raise SourceMismatch(msg)
+    return f"_streamproc/{job}/{topic_label(topic)}-{topic_id}/{partition}"
 
 
 def record_name(n: int) -> str:
     """Return the record's file name inside `log/`."""
     return f"{n:020d}.json"
+
+
+_WORD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+# A file name holds 255 bytes; offsets, n and attempt need up to 110 of them.
+_LABEL_MAX = 120
+
+
+def topic_label(topic: str) -> str:
+    """Return the topic as it stands in names of files and folders.
+
+    The topic itself, unless it is so long that a file name could not hold it; then its
+    beginning and 8 hex digits of its sha256.
+
+    Raises:
+        SourceMismatch: not a topic name Kafka allows.
+    """
+    if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
+        msg = f"{topic!r} is not a topic name: 1 to 249 of [a-zA-Z0-9._-], not . or .."
+        raise SourceMismatch(msg)
+    if len(topic) <= _LABEL_MAX:
+        return topic
+    digest = hashlib.sha256(topic.encode()).hexdigest()
+    return f"{topic[: _LABEL_MAX - 9]}-{digest[:8]}"
+
+
+def file_stem(
+    topic: str, partition: int, n: int, span: OffsetSpan, attempt: str
+) -> str:
+    """Return `<topic>-p<p>-n<n>-<first>-<last>-<attempt8>`, how published files begin.
+
+    `first` and `last` are the span's first and last offset, inclusive; of an empty span
+    both are its `start`. Unique per log, because only one attempt becomes record n.
+    """
+    last = max(span.start, span.end - 1)
+    label = topic_label(topic)
+    return f"{label}-p{partition}-n{n}-{span.start}-{last}-{attempt[:8]}"
+
+
+def final_name(dataset: str, keys: Sequence[tuple[str, str]], stem: str) -> str:
+    """Return `<dataset>/<key>=<value>/…/<stem>.parquet`.
+
+    Values come from closed lists (city slugs, window names, dates), never from payloads.
+
+    Raises:
+        SourceMismatch: a value that would need escaping all the same.
+    """
+    for key, value in keys:
+        if not _WORD.fullmatch(value):
+            msg = f"{key}={value!r} cannot be part of a published path"
+            raise SourceMismatch(msg)
+    folders = "/".join([dataset, *(f"{key}={value}" for key, value in keys)])
+    return f"{folders}/{stem}.parquet"

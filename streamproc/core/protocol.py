@@ -1,0 +1,430 @@
+"""The per-partition commit log: every decision of the protocol, none of its IO.
+
+Theory of operation (EXACTLY_ONCE.md 1.2). A log is a chain of records; creating record n,
+if absent, *is* commit n. `LogSession` is one owner's view of one log. Its methods are
+generators of store effects (`core.effects`), so that a store, a test, or a simulation that
+dies between any two operations can run the very same code:
+
+    open     S1 locate · S2 roll forward · S3 fence by a takeover record
+    staging  S6 a fresh folder for what record n+1 may name
+    commit   S8 create record n+1, reading back where the answer was lost
+    publish  S9 final names for everything committed, now and then the hint
+    clean    S11
+
+Safety rests on create-if-absent alone. The takeover record only stops an older owner
+early; the `published` and `sent` hints only spare work and may lag, never lead.
+Squashing the published prefix of a log into a `checkpoint` record is not done yet: a
+start reads every record there is.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from streamproc.core.chain import (
+    NO_RECORD,
+    Chain,
+    Draft,
+    Genesis,
+    Head,
+    LogIdentity,
+    genesis_record,
+    next_record,
+    parse_hint,
+    record_numbers,
+    sweepable,
+)
+from streamproc.core.definition import Definition
+from streamproc.core.effects import (
+    Content,
+    Create,
+    Delete,
+    List,
+    Publish,
+    Reached,
+    Read,
+    Replace,
+    Settle,
+    Stage,
+    Steps,
+)
+from streamproc.core.ports import Created
+from streamproc.core.record import (
+    LogRecord,
+    SnapshotRef,
+    decode_record,
+    encode_record,
+    record_name,
+    sha256_hex,
+)
+from streamproc.errors import Fenced, LogCorrupt, StoreFault, Unreachable
+
+# Each lost race means that another owner got a record in, so the group is reassigning
+# faster than we can list a log; the runtime starts over when it is assigned again.
+TAKEOVERS_MAX: Final = 16
+# The store backs off between answers of its own; after this many unknown ones we stop, and
+# the next owner finds out what happened.
+UNKNOWN_MAX: Final = 10
+# The head's snapshot, and one before it for the operator who finds a damaged one.
+SNAPSHOTS_KEPT: Final = 2
+# Publishing again what is published costs a hash of each file, once, at the next start; the
+# hint costs two syncs and a rename of every commit.
+HINT_EVERY: Final = 8
+# Own staging is deleted by name at every commit; a listing only looks for what others lost.
+SWEEP_EVERY: Final = 64
+
+T = TypeVar("T")
+
+
+def create_record(log: str, record: LogRecord) -> Steps[bool]:
+    """Create the record; return whether it is ours, once that is certain and durable.
+
+    Raises:
+        Unreachable: the store would not tell; it may or may not be there.
+        LogCorrupt: our attempt is there with other bytes, or nobody could read the record.
+    """
+    path = f"{log}/{record_name(record.n)}"
+    data = encode_record(record)
+    decode_record(data, path)  # One that cannot be read would end the log for ever.
+    for _ in range(UNKNOWN_MAX):
+        outcome: Created = yield Create(path, data)
+        if outcome is Created.CREATED:
+            return True
+        if outcome is Created.UNKNOWN:
+            yield List(
+                log
+            )  # What a listing shows is durable, what a read finds may not be.
+        found: bytes | None = yield Read(path)
+        if found is not None:
+            return _is_ours(path, record, data, found)
+        if outcome is Created.EXISTS:
+            msg = f"{path}: exists for a create, but not for a read"
+            raise StoreFault(msg)
+    msg = f"{path}: the store does not tell whether it was created"
+    raise Unreachable(msg)
+
+
+def _is_ours(path: str, record: LogRecord, data: bytes, found: bytes) -> bool:
+    if decode_record(found, path).attempt != record.attempt:
+        return False
+    if found != data:
+        msg = f"{path}: attempt {record.attempt} is there with other bytes"
+        raise LogCorrupt(msg)
+    return True
+
+
+class LogSession:
+    """One owner's session with one partition's log, from `open` until it is fenced.
+
+    After any error of `open` or `commit` the session is over: whether a record was
+    created may be unknown, and only a new `open` finds out.
+    """
+
+    def __init__(
+        self, folder: str, identity: LogIdentity, new_attempt: Callable[[], str]
+    ) -> None:
+        self.folder = folder
+        self.identity = identity
+        self._new_attempt = new_attempt
+        self._chain = Chain(identity, NO_RECORD, NO_RECORD)
+        self._over: str | None = "not opened"
+        self._attempt: str | None = None
+        self._litter: list[str] = []
+        self._unhinted = 0
+        self._cleans = 0
+
+    @property
+    def log(self) -> str:
+        """The folder of the records."""
+        return f"{self.folder}/log"
+
+    @property
+    def head(self) -> LogRecord:
+        """The newest record; ours, after `open`."""
+        assert self._chain.head is not None, "not opened"
+        return self._chain.head.record
+
+    @property
+    def since_snapshot(self) -> tuple[LogRecord, ...]:
+        """Records to refold on top of `head.snapshot`, in order."""
+        return tuple(self._chain.since_snapshot)
+
+    @property
+    def unsent(self) -> tuple[LogRecord, ...]:
+        """Records whose outbox may not have left yet, in order."""
+        return tuple(self._chain.unsent)
+
+    # --- S1, S2, S3 -------------------------------------------------------------------
+
+    def open(
+        self, definition: Definition, genesis: Callable[[], Genesis]
+    ) -> Steps[Head]:
+        """Find the log or begin it, finish what is committed, and fence older owners.
+
+        `genesis` is asked only where there is no record. The text of `definition` is
+        stored, but an existing log keeps the one it names until a `config` record.
+
+        Raises:
+            LogCorrupt: the log does not hold together, or another state version wrote it.
+            Fenced: lost too many races for the takeover.
+            StoreFault: a committed file is missing or differs.
+        """
+        self._over = "opening failed"
+        yield from self._keep_definition(definition)
+        for _ in range(TAKEOVERS_MAX):
+            yield from self.locate()
+            head = self._chain.head
+            if head is None:
+                record = genesis_record(
+                    self.identity, genesis(), definition.sha256(), self._new_attempt()
+                )
+            else:
+                self._chain.check_refold()
+                yield from self.roll_forward()
+                draft = Draft(kind="takeover", next=head.record.next)
+                record = next_record(self.identity, head, draft, self._new_attempt())
+            yield Reached("takeover.before")
+            if (yield from self.create(record)):
+                yield Reached("takeover.after")
+                self._append(record)
+                self._over = None
+                assert self._chain.head is not None
+                return self._chain.head
+        msg = f"{self.log}: lost {TAKEOVERS_MAX} races for a takeover"
+        raise Fenced(msg)
+
+    def locate(self) -> Steps[None]:
+        """S1: read every record, oldest first, and check that each follows the one before."""
+        # Hints before the listing: they can then never be newer than what is listed.
+        published = parse_hint((yield Read(f"{self.folder}/published")))
+        sent = parse_hint((yield Read(f"{self.folder}/sent")))
+        chain = Chain(self.identity, published, sent)
+        files = yield List(self.log)
+        for n in record_numbers(files, self.log):
+            path = f"{self.log}/{record_name(n)}"
+            data: bytes | None = yield Read(path)
+            if data is None:
+                msg = f"{path}: listed, but not there"
+                raise LogCorrupt(msg)
+            chain.append(data, path)
+        chain.check_hints()
+        self._chain = chain
+
+    def roll_forward(self) -> Steps[None]:
+        """S2: publish what earlier owners committed and may not have published."""
+        if self._chain.unpublished:
+            yield from self.publish_files(tuple(self._chain.unpublished))
+            self._unhinted = HINT_EVERY
+            yield from self._note_published()
+
+    def create(self, record: LogRecord) -> Steps[bool]:
+        """Create a record; return whether it is ours."""
+        return (yield from create_record(self.log, record))
+
+    # --- S6, S8 -----------------------------------------------------------------------
+
+    @property
+    def attempt(self) -> str:
+        """The attempt that record n+1 will carry; the same until commit or `staging`."""
+        self._require_open()
+        if self._attempt is None:
+            self._attempt = self._new_attempt()
+        return self._attempt
+
+    def staging(self) -> Steps[str]:
+        """Return a fresh folder for the files of record n+1."""
+        self._require_open()
+        self._attempt = None
+        yield Reached("staging.before")
+        return self._staging_folder()
+
+    def stage_snapshot(
+        self, content: Content, sha256: Callable[[], str]
+    ) -> Steps[SnapshotRef]:
+        """Make a snapshot durable; `sha256` is asked after `content` was written.
+
+        The reference's `next` is the head's until `commit` sets it.
+        """
+        n = self.head.n + 1
+        path = f"{self.folder}/snap/{n}-{self.attempt}.arrow"
+        size: int = yield Stage(path, content)
+        yield Reached("snapshot.after")
+        return SnapshotRef(
+            path=path,
+            sha256=sha256(),
+            size=size,
+            state_version=self.identity.state_version,
+            n=n,
+            next=self.head.next,
+        )
+
+    def commit(self, draft: Draft) -> Steps[LogRecord]:
+        """S8: create record n+1. When this returns, `draft` has happened.
+
+        Raises:
+            Fenced: another owner created record n+1; our staging is gone.
+        """
+        head = self._chain.head
+        assert head is not None
+        record = next_record(self.identity, head, draft, self.attempt)
+        self._over = "a commit failed"
+        if record.files:
+            yield Reached("staging.after")
+        yield Reached("record.before")
+        if not (yield from self.create(record)):
+            self._over = f"fenced at record {record.n}"
+            yield from self._drop_staging(record.n)
+            msg = f"{self.log}: another owner wrote record {record.n}"
+            raise Fenced(msg)
+        yield Reached("record.after")
+        self._append(record)
+        self._attempt = None
+        self._over = None
+        return record
+
+    # --- S9, S11 ----------------------------------------------------------------------
+
+    def publish(self) -> Steps[None]:
+        """S9: give every committed file its final name, in order of the records."""
+        self._require_open()
+        yield Reached("publish.before")
+        records = tuple(self._chain.unpublished)
+        if records:
+            yield from self.publish_files(records)
+        yield Reached("publish.after")
+        if records:
+            yield from self._note_published()
+
+    def publish_files(self, records: tuple[LogRecord, ...]) -> Steps[None]:
+        """Publish each file, whether or not some are there already, then settle."""
+        first = True
+        for record in records:
+            for file in record.files:
+                yield Publish(file.staged, file.path, file.size, file.sha256)
+                if first:
+                    yield Reached("publish.middle")
+                first = False
+        yield Settle()
+
+    def note_sent(self) -> Steps[None]:
+        """Note that the outboxes up to the head have left; only a hint, may be lost."""
+        if self._chain.unsent:
+            yield Replace(f"{self.folder}/sent", b"%d\n" % self.head.n)
+            self._chain.sent(self.head.n)
+
+    def clean(self) -> Steps[None]:
+        """S11: delete what can never be committed and is not needed any more."""
+        self._require_open()
+        yield Reached("clean.before")
+        while self._litter:
+            yield Delete(self._litter.pop())
+        while len(self._chain.snapshots) > SNAPSHOTS_KEPT:
+            yield Delete(self._chain.snapshots.pop(0).path)
+        if self._cleans % SWEEP_EVERY == 0:
+            yield from self.sweep()
+        self._cleans += 1
+
+    def sweep(self) -> Steps[None]:
+        """Delete what dead owners left: numbers at or below the head, named by nothing."""
+        staging, snap = f"{self.folder}/staging", f"{self.folder}/snap"
+        needed = frozenset(
+            file.staged for record in self._chain.unpublished for file in record.files
+        )
+        listed = yield List(staging)
+        for path in sweepable(listed, staging, self.head.n, needed):
+            yield Delete(path)
+        named = frozenset(ref.path for ref in self._chain.snapshots)
+        listed = yield List(snap)
+        for path in sweepable(listed, snap, self.head.n, named):
+            yield Delete(path)
+
+    # --- reading back -----------------------------------------------------------------
+
+    def read_snapshot(self, ref: SnapshotRef) -> Steps[bytes]:
+        """Return the snapshot's bytes, checked.
+
+        Raises:
+            LogCorrupt: missing, changed, or of another state version.
+            Fenced: missing because a newer owner has replaced it.
+        """
+        if ref.state_version != self.identity.state_version:
+            msg = (
+                f"{ref.path}: state version {ref.state_version}, this program reads "
+                f"{self.identity.state_version}"
+            )
+            raise LogCorrupt(msg)
+        data: bytes | None = yield Read(ref.path)
+        if data is None:
+            if not (yield from self.still_ours()):
+                msg = f"{self.log}: another owner has taken over"
+                raise Fenced(msg)
+            msg = f"{ref.path}: named by the log, but not there"
+            raise LogCorrupt(msg)
+        if sha256_hex(data) != ref.sha256:
+            msg = f"{ref.path}: its bytes are not those the log names"
+            raise LogCorrupt(msg)
+        return data
+
+    def definition(self, sha256: str) -> Steps[Definition]:
+        """Return a definition that a record of this log names.
+
+        Raises:
+            LogCorrupt: missing, changed, or written for another state version.
+        """
+        path = f"{self.folder}/definitions/{sha256}.json"
+        data: bytes | None = yield Read(path)
+        if data is None or sha256_hex(data) != sha256:
+            msg = f"{path}: missing or changed"
+            raise LogCorrupt(msg)
+        try:
+            return Definition.from_canonical(data)
+        except ValueError as error:
+            msg = f"{path}: {error}"
+            raise LogCorrupt(msg) from error
+
+    def still_ours(self) -> Steps[bool]:
+        """Return whether the newest record in the store is our head."""
+        if self._over is not None or self._chain.head is None:
+            return False
+        n = self.head.n
+        data: bytes | None = yield Read(f"{self.log}/{record_name(n)}")
+        if data is None or sha256_hex(data) != self._chain.head.sha256:
+            return False
+        return (yield Read(f"{self.log}/{record_name(n + 1)}")) is None
+
+    # --- parts ------------------------------------------------------------------------
+
+    def _append(self, record: LogRecord) -> None:
+        self._chain.append(encode_record(record), f"{self.log}/{record_name(record.n)}")
+
+    def _note_published(self) -> Steps[None]:
+        done = self._chain.unpublished
+        self._unhinted += 1
+        if self._unhinted >= HINT_EVERY:
+            yield Replace(f"{self.folder}/published", b"%d\n" % self.head.n)
+            self._unhinted = 0
+        self._litter.extend(file.staged for record in done for file in record.files)
+        self._chain.published(self.head.n)
+
+    def _keep_definition(self, definition: Definition) -> Steps[None]:
+        path = f"{self.folder}/definitions/{definition.sha256()}.json"
+        for _ in range(UNKNOWN_MAX):
+            outcome: Created = yield Create(path, definition.canonical())
+            if outcome is not Created.UNKNOWN:
+                return
+        msg = f"{path}: the store does not tell whether it was created"
+        raise Unreachable(msg)
+
+    def _staging_folder(self) -> str:
+        return f"{self.folder}/staging/{self.head.n + 1}-{self.attempt}"
+
+    def _drop_staging(self, n: int) -> Steps[None]:
+        """Delete our staging for record n, which is another's for ever."""
+        mine = f"{self.folder}/staging/{n}-{self._attempt}"
+        for file in (yield List(mine)):
+            yield Delete(file.path)
+        yield Delete(f"{self.folder}/snap/{n}-{self._attempt}.arrow")
+
+    def _require_open(self) -> None:
+        if self._over is not None:
+            msg = f"{self.log}: {self._over}; open it again"
+            raise Fenced(msg)

@@ -1,0 +1,212 @@
+"""Every `Store` keeps the port's contract: the local one and the simulated one."""
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamproc.connectors.local_store import LocalStore
+from streamproc.core.ports import Created, Store, StoredFile
+from streamproc.errors import StoreFault
+from streamproc.testing.sim_disk import SimDisk
+from streamproc.testing.sim_store import SimStore
+
+Stores = tuple[Store, Store]
+
+
+@pytest.fixture(params=["local", "simulated"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    """Two processes' views of one store."""
+    pair: tuple[LocalStore, LocalStore] | tuple[SimStore, SimStore]
+    if request.param == "local":
+        pair = (LocalStore(tmp_path), LocalStore(tmp_path))
+    else:
+        disk = SimDisk()
+        pair = (SimStore(disk, "a"), SimStore(disk, "b"))
+    yield pair
+    for store in pair:
+        store.close()
+
+
+def _stage(store: Store, path: str, data: bytes) -> tuple[int, str]:
+    size = store.stage(path, lambda name: _fill(name, data))
+    return size, hashlib.sha256(data).hexdigest()
+
+
+def _fill(name: str, data: bytes) -> None:
+    Path(name).write_bytes(data)
+
+
+def test_the_first_create_wins_and_the_second_leaves_it_alone(stores: Stores) -> None:
+    mine, other = stores
+
+    assert mine.create("log/0", b"mine") is Created.CREATED
+    assert other.create("log/0", b"other") is Created.EXISTS
+    assert mine.create("log/0", b"again") is Created.EXISTS
+    assert mine.read("log/0") == other.read("log/0") == b"mine"
+
+
+def test_reading_what_is_not_there_answers_none(stores: Stores) -> None:
+    mine, _ = stores
+    mine.create("log/0", b"x")
+
+    assert mine.read("log/1") is None
+    assert mine.read("nowhere/at/all") is None
+    assert mine.read("log/0/below-a-file") is None
+
+
+def test_a_listing_is_sorted_and_recursive_and_shows_only_whole_files(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    other.create("log/2", b"22")
+    mine.create("log/deep/er/1", b"1")
+    mine.create("log/10", b"")
+    mine.create("logs/3", b"3")
+
+    assert tuple(mine.list("log")) == (
+        StoredFile("log/10", 0),
+        StoredFile("log/2", 2),
+        StoredFile("log/deep/er/1", 1),
+    )
+    assert tuple(mine.list("nowhere")) == ()
+
+
+def test_staging_overwrites_a_leftover_and_returns_the_size(stores: Stores) -> None:
+    mine, other = stores
+    _stage(other, "staging/1-a/x", b"a longer leftover")
+
+    size, _ = _stage(mine, "staging/1-a/x", b"new")
+
+    assert size == 3
+    assert mine.read("staging/1-a/x") == b"new"
+    assert Path(mine.local_path("staging/1-a/x")).read_bytes() == b"new"
+
+
+def test_publishing_is_idempotent_for_every_process_and_outlives_its_staging(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    size, digest = _stage(mine, "staging/1-a/x", b"data")
+
+    for store in (mine, other, mine):
+        store.publish("staging/1-a/x", "readings/city=a/x", size, digest)
+        store.settle()
+    mine.delete("staging/1-a/x")
+    other.publish("staging/1-a/x", "readings/city=a/x", size, digest)
+    other.settle()
+
+    assert other.read("readings/city=a/x") == b"data"
+    assert tuple(mine.list("staging")) == ()
+
+
+def test_publishing_refuses_other_bytes_under_the_same_name(stores: Stores) -> None:
+    mine, other = stores
+    size, digest = _stage(mine, "staging/1-a/x", b"data")
+    mine.publish("staging/1-a/x", "readings/x", size, digest)
+    size, digest = _stage(other, "staging/1-b/x", b"tada")
+
+    with pytest.raises(StoreFault, match="readings/x"):
+        other.publish("staging/1-b/x", "readings/x", size, digest)
+    assert mine.read("readings/x") == b"data"
+
+
+def test_publishing_refuses_what_is_neither_staged_nor_published(
+    stores: Stores,
+) -> None:
+    mine, _ = stores
+
+    with pytest.raises(StoreFault, match="neither staged nor published"):
+        mine.publish("staging/1-a/x", "readings/x", 1, "0" * 64)
+
+
+def test_publishing_another_process_s_staging_checks_its_bytes_first(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    size, digest = _stage(mine, "staging/1-a/x", b"data")
+    _stage(mine, "staging/1-a/x", b"dXta")
+
+    with pytest.raises(StoreFault, match="staging/1-a/x"):
+        other.publish("staging/1-a/x", "readings/x", size, digest)
+    assert other.read("readings/x") is None
+
+
+def test_replace_puts_whole_content_over_whatever_was_there(stores: Stores) -> None:
+    mine, other = stores
+
+    mine.replace("log/published", b"123456")
+    other.replace("log/published", b"7")
+
+    assert mine.read("log/published") == b"7"
+
+
+def test_deleting_twice_is_fine_and_the_folder_can_be_used_again(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    _stage(mine, "staging/1-a/x", b"data")
+
+    other.delete("staging/1-a/x")
+    mine.delete("staging/1-a/x")
+    _stage(mine, "staging/1-a/x", b"more")
+
+    assert other.read("staging/1-a/x") == b"more"
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/passwd", "a//b", "a/./b", "", "a/../../b"]
+)
+def test_names_that_are_not_plain_relative_paths_are_refused(
+    stores: Stores, path: str
+) -> None:
+    mine, _ = stores
+
+    with pytest.raises(StoreFault, match="not a plain relative path"):
+        mine.create(f"{path}/x", b"x")
+
+
+def _race(
+    root: Path, racer: int, names: int, wins: "multiprocessing.Queue[list[int]]"
+) -> None:
+    store = LocalStore(root)
+    data = str(racer).encode() * 500
+    won = [n for n in range(names) if store.create(f"log/{n}", data) is Created.CREATED]
+    store.close()
+    wins.put(won)
+
+
+def test_of_eight_processes_exactly_one_wins_each_name(tmp_path: Path) -> None:
+    racers, names = 8, 40
+    context = multiprocessing.get_context("spawn")
+    wins: multiprocessing.Queue[list[int]] = context.Queue()
+    processes = [
+        context.Process(target=_race, args=(tmp_path, racer, names, wins))
+        for racer in range(racers)
+    ]
+    for process in processes:
+        process.start()
+    won = [n for _ in processes for n in wins.get(timeout=60)]
+    for process in processes:
+        process.join(timeout=60)
+
+    assert sorted(won) == list(range(names))
+    store = LocalStore(tmp_path)
+    for n in range(names):
+        data = store.read(f"log/{n}")
+        assert data is not None
+        assert data == data[:1] * 500
+    store.close()
+
+
+def test_of_racing_simulated_processes_exactly_one_wins_whatever_the_order() -> None:
+    disk = SimDisk()
+    racers = [SimStore(disk, str(n)) for n in range(8)]
+
+    outcomes = [racer.create("log/0", b"x") for racer in racers]
+
+    assert sorted(outcomes) == [Created.CREATED, *[Created.EXISTS] * 7]
+    for racer in racers:
+        racer.close()

@@ -1,0 +1,75 @@
+"""The commit protocol keeps its promises on every schedule the seeds can think of.
+
+`STREAMPROC_SEED=n` runs that seed alone.
+"""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from random import Random
+
+import pytest
+
+from streamproc.testing.simulation import Faults, Simulation
+
+SEEDS = 400
+SEEDS_LONG = 20_000
+
+
+def _run(seeds: range) -> Counter[str]:
+    tally: Counter[str] = Counter()
+    for seed in seeds:
+        tally.update(asdict(Simulation(seed).run()))
+    return tally
+
+
+def _seeds(count: int) -> range:
+    """Return one seed if the environment names it, else `count` from a fresh start."""
+    named = os.environ.get("STREAMPROC_SEED")
+    if named is not None:
+        return range(int(named), int(named) + 1)
+    first = Random().randrange(10**9)
+    print(f"seeds from {first}")  # noqa: T201  (to repeat a failure)
+    return range(first, first + count)
+
+
+def test_without_faults_one_worker_publishes_everything_once() -> None:
+    quiet = Faults(kill=0, power=0, sleep=0, reassign=0, lost_reply=0)
+
+    tally = Simulation(1, faults=quiet, records=60).run()
+
+    assert tally.commits >= 10
+    assert tally.fenced == tally.kills == tally.power_losses == 0
+
+
+def test_a_seed_repeats_its_run_exactly() -> None:
+    first, second = Simulation(7), Simulation(7)
+
+    assert asdict(first.run()) == asdict(second.run())
+    assert first.disk.files() == second.disk.files()
+
+
+def test_nothing_is_lost_or_doubled_under_kills_zombies_and_power_loss() -> None:
+    tally = _run(_seeds(SEEDS))
+
+    print(dict(tally))  # noqa: T201  (what the seeds did)
+    if "STREAMPROC_SEED" not in os.environ:
+        rare = {name for name, count in tally.items() if count < 20}
+        assert rare <= {"gave_up", "fenced"}, tally
+
+
+def test_giving_up_on_lost_replies_is_safe_too() -> None:
+    deaf = Faults(lost_reply=0.85, deaf=True, kill=0.002, power=0.002)
+
+    tally = Counter[str]()
+    for seed in range(40):
+        tally.update(asdict(Simulation(seed, faults=deaf).run()))
+
+    assert tally["gave_up"] >= 5
+
+
+@pytest.mark.long
+def test_nothing_is_lost_or_doubled_on_many_seeds() -> None:
+    tally = _run(_seeds(SEEDS_LONG))
+
+    print(dict(tally))  # noqa: T201  (what the seeds did)
