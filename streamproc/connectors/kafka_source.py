@@ -1,0 +1,449 @@
+"""The Kafka source: a group consumer on aiokafka that delivers nothing unasked.
+
+Theory of operation
+-------------------
+The truth about positions is the commit log, so this source never follows Kafka's: every
+partition arrives paused with a placeholder position, and `seek` says where to begin.
+What aiokafka hands out passes a gate of our own: each owned partition has a `_Gate` that
+knows which offset comes next and whether delivery is wanted; what does not fit (fetched
+before a seek, drained just before a pause, of an earlier assignment) is dropped and the
+client is set back, so that a record is delivered once and in order, or not at all.
+
+`getmany` is never cancelled. It runs as a task of its own that survives a `fetch` whose
+time is up, because during a rebalance it waits without a limit; so `fetch` keeps its
+promise about time and a drain can begin at any moment.
+
+Questions (`bounds`, `offset_at`, `read_one`) go over connections of their own, see
+`kafka_probe`: on the consumer's they would queue behind a long poll.
+
+The consumer shares the caller's event loop. Heartbeats live there too, so no CPU work may:
+decoding and folding happen on the compute thread in kernels that release the GIL (A1, A2).
+What remains on the loop is aiokafka's own parsing and `kafka_records.columnar`, about 50 ms
+for `records_max` = 20,000 records.
+
+aiokafka's traps (EXACTLY_ONCE.md 2.1)
+--------------------------------------
+| trap | handled |
+|---|---|
+| A1, A2 | recorded: no CPU on the loop; `records_max` bounds what one fetch costs |
+| A3 | `_Listener.on_partitions_assigned` pauses and closes gates before its first await |
+| A4 | `_call` keeps a callback's failure, every `fetch` after it raises it |
+| A5 | `_poll` is never cancelled while the consumer lives; `timeout_ms` bounds it |
+| A6 | `hint` waits for its task `hint_timeout_s`, then takes the outcome as unknown |
+| A7 | recorded: offsets are a hint, the commit log decides |
+| A8 | no deserialisers |
+| A9 | recorded: limits count compressed bytes; `max.message.bytes` is checked by `check` |
+| A10 | `_fault_of`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
+| A11 | `_poll` names `_NOBODY` when nothing is assigned, never an empty list |
+| A12 | recorded: health is progress against `bounds`, judged by the runtime |
+| A13 | every assignment begins paused, at a placeholder position |
+| A14 | no transactions here; `kafka_produce` is idempotent only |
+| A15 | recorded: expired sessions reconnect with the same password |
+| A16 | recorded: new certificates need a restart (one context per client) |
+| A17 | fetch limits 4 MiB a partition, 32 MiB a broker |
+| A18 | `stop` has its own limit and survives `CancelledError` |
+| further | the sticky assignor keeps its memory on the *class*: each source subclasses it |
+| further | an error raised by `getmany` also leaks `_fetch_count`: every one is fatal but `NoOffsetForPartitionError`, which the placeholder position makes rare |
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as AioTopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import (
+    StickyPartitionAssignor,
+)
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+)
+
+from streamproc.connectors.kafka_admin import KafkaAdmin
+from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_probe import KafkaProbe
+from streamproc.connectors.kafka_records import columnar, nothing
+from streamproc.connectors.kafka_settings import KafkaOptions
+from streamproc.core.ports import AssignmentListener, Bounds
+from streamproc.core.values import OffsetSpan, Records, TopicPartition
+from streamproc.errors import SourceMismatch, Unreachable, WorldError
+
+_NOBODY = AioTopicPartition("__streamproc_nobody", 0)
+"""Fetching for it returns nothing, but reports errors and counts as a sign of life."""
+
+_GRACE_S = 0.1
+"""How much longer than its timeout a `getmany` is waited for before it is left running."""
+
+
+@dataclass(slots=True)
+class _Gate:
+    """One owned partition: `next` is the offset to deliver next, None before `seek`.
+
+    `epoch` grows with every `seek`; what was asked for in an earlier epoch is stale.
+    """
+
+    next: int | None = None
+    wanted: bool = False
+    epoch: int = 0
+
+    @property
+    def open(self) -> bool:
+        return self.wanted and self.next is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """What one `getmany` returned, with the gates as they were when it was called.
+
+    `ends`: positions right after it; `before`: positions of open partitions before it.
+    """
+
+    gates: dict[AioTopicPartition, tuple[_Gate, int]]
+    before: dict[AioTopicPartition, int]
+    fetched: dict[AioTopicPartition, Sequence[Any]]
+    ends: dict[AioTopicPartition, int]
+
+
+class KafkaSource:
+    """Implements `core.ports.Source`. One instance is started once.
+
+    `seek`, `pause` and `resume` for a partition that is not ours are ignored: the
+    rebalance was faster than the caller.
+    """
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._probe = KafkaProbe(options.connection, timeout_s=options.ask_timeout_s)
+        self._admin = KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._listener: AssignmentListener | None = None
+        self._gates: dict[AioTopicPartition, _Gate] = {}
+        self._polling: asyncio.Task[_Polled] | None = None
+        self._kept: BaseException | None = None
+
+    # --- lifecycle ------------------------------------------------------------------
+
+    async def start(self, listener: AssignmentListener) -> None:
+        """Connect and join; a wrong password or certificate is a plain `WorldError`."""
+        assert self._consumer is None, "a source is started once"
+        options = self._options
+        assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
+        consumer = AIOKafkaConsumer(
+            partition_assignment_strategy=(assignor,), **options.aiokafka()
+        )
+        self._listener = listener
+        self._consumer = consumer
+        try:
+            await consumer.start()
+        except KafkaConnectionError as error:
+            await self.stop()
+            raise await why_unreachable(options.connection) from error
+        except BaseException:
+            await self.stop()
+            raise
+        bridge = _Bridge(self)
+        if options.pattern is None:
+            consumer.subscribe(topics=list(options.topics), listener=bridge)
+        else:
+            # aiokafka matches a prefix; we mean the whole name.
+            whole = re.compile(rf"(?:{options.pattern})\Z")
+            consumer.subscribe(pattern=whole, listener=bridge)
+
+    async def stop(self) -> None:
+        """Leave the group; gives up politeness after `stop_timeout_s`."""
+        consumer, self._consumer = self._consumer, None
+        self._gates.clear()
+        if consumer is not None:
+            await _finish(consumer.stop(), self._options.stop_timeout_s)
+        polling, self._polling = self._polling, None
+        if polling is not None:
+            # The consumer is gone: there is no count left to leak (A5).
+            polling.cancel()
+            await asyncio.wait({polling})
+            _ = polling.cancelled() or polling.exception()
+        await self._probe.close()
+        await self._admin.close()
+
+    # --- records --------------------------------------------------------------------
+
+    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+        """Return what has arrived; control batches alone give an empty batch with a span.
+
+        A partition whose position is gone is closed, and fetching may go on without it.
+        """
+        self._raise_kept()
+        if self._consumer is None:
+            msg = "Kafka: the source is stopped"
+            raise WorldError(msg)
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll(self._consumer, timeout_ms))
+        polling = self._polling
+        await asyncio.wait({polling}, timeout=timeout_ms / 1000 + _GRACE_S)
+        self._raise_kept()
+        if self._polling is not polling or not polling.done():
+            return ()  # stopped meanwhile, or a rebalance is on
+        self._polling = None
+        try:
+            return self._admit(polling.result())
+        except NoOffsetForPartitionError:
+            return ()  # set before the placeholder position was; a seek will follow
+        except KafkaError as error:
+            raise await self._fault_of(error) from error
+
+    async def _poll(self, consumer: AIOKafkaConsumer, timeout_ms: int) -> _Polled:
+        """Ask aiokafka once; nothing is awaited between its answer and the positions."""
+        gates = {tp: (gate, gate.epoch) for tp, gate in self._gates.items()}
+        opened = [tp for tp, (gate, _) in gates.items() if gate.open]
+        before = {}
+        for tp in opened:
+            position = await _position(consumer, tp)
+            if position is not None:
+                before[tp] = position
+        fetched = await consumer.getmany(
+            *(opened or gates or (_NOBODY,)),
+            timeout_ms=timeout_ms,
+            max_records=self._options.records_max,
+        )
+        ends = {tp: await consumer.position(tp) for tp in fetched}
+        return _Polled(gates, before, fetched, ends)
+
+    def _admit(self, polled: _Polled) -> Sequence[Records]:
+        """Let through what is still wanted; set the client back where it is not."""
+        if not polled.fetched:
+            return self._admit_silence(polled)
+        admitted = []
+        for tp, fetched in polled.fetched.items():
+            gate = self._current(polled, tp)
+            if gate is None or gate.next is None:
+                continue
+            if not gate.wanted:
+                self._client_seek(tp, gate.next)
+                continue
+            span = OffsetSpan(gate.next, polled.ends[tp])
+            gate.next = span.end
+            origin = TopicPartition(tp.topic, tp.partition)
+            admitted.append(
+                columnar(origin, fetched, span, headers=self._options.headers)
+            )
+        return admitted
+
+    def _admit_silence(self, polled: _Polled) -> Sequence[Records]:
+        """Account for offsets without records that the client has passed.
+
+        Positions were read before the call: had a record been skipped because it is too
+        large (A10), the call would have raised.
+        """
+        admitted = []
+        for tp, position in polled.before.items():
+            gate = self._current(polled, tp)
+            if gate is None or not gate.open or gate.next is None:
+                continue
+            if position > gate.next:
+                span = OffsetSpan(gate.next, position)
+                gate.next = position
+                admitted.append(nothing(TopicPartition(tp.topic, tp.partition), span))
+        return admitted
+
+    def _current(self, polled: _Polled, tp: AioTopicPartition) -> _Gate | None:
+        """Return the partition's gate unless it was moved since the poll began."""
+        gate, epoch = polled.gates.get(tp, (None, 0))
+        if gate is None or self._gates.get(tp) is not gate or gate.epoch != epoch:
+            return None
+        return gate
+
+    async def _fault_of(self, error: KafkaError) -> WorldError | SourceMismatch:
+        """Say what an error of `getmany` means for us."""
+        if isinstance(error, OffsetOutOfRangeError):
+            ((tp, position),) = error.args[0].items()
+            return await self._out_of_range(tp, position)
+        if isinstance(error, RecordTooLargeError):
+            _, tp, offset, limit = error.args
+            return WorldError(
+                f"{tp.topic}/{tp.partition} offset {offset}: the record does not fit "
+                f"into a fetch of {limit} bytes"
+            )
+        details = "; ".join(str(fact) for fact in error.args) or "no details"
+        return WorldError(f"Kafka: {type(error).__name__}: {details}")
+
+    async def _out_of_range(
+        self, tp: AioTopicPartition, position: int
+    ) -> SourceMismatch:
+        origin = TopicPartition(tp.topic, tp.partition)
+        self.pause(origin)
+        try:
+            bounds = await self._probe.bounds(origin)
+            has = f"the broker has [{bounds.begin}, {bounds.end})"
+        except Unreachable:
+            has = "the broker does not say what it has"
+        msg = (
+            f"{origin.source}: offset {position} is gone, {has}; retention has "
+            "overtaken us, or the topic was truncated or created anew"
+        )
+        return SourceMismatch(msg, source=origin.source)
+
+    # --- gates ----------------------------------------------------------------------
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Move the gate first: whatever is on its way from elsewhere no longer fits."""
+        tp = AioTopicPartition(partition.topic, partition.partition)
+        gate = self._gates.get(tp)
+        if gate is None:
+            return
+        gate.epoch += 1
+        gate.next = offset
+        self._client_seek(tp, offset)
+        if gate.wanted:
+            self._client_resume(tp)
+
+    def pause(self, partition: TopicPartition) -> None:
+        """Close the gate; what aiokafka has prefetched is fetched again later."""
+        tp = AioTopicPartition(partition.topic, partition.partition)
+        gate = self._gates.get(tp)
+        if gate is None:
+            return
+        gate.wanted = False
+        if self._assigned(tp):
+            self._client.pause(tp)
+
+    def resume(self, partition: TopicPartition) -> None:
+        """Open the gate; without a `seek` before, it takes effect with the `seek`."""
+        tp = AioTopicPartition(partition.topic, partition.partition)
+        gate = self._gates.get(tp)
+        if gate is None:
+            return
+        gate.wanted = True
+        if gate.next is not None:
+            self._client_resume(tp)
+
+    @property
+    def _client(self) -> Any:
+        assert self._consumer is not None, "gates exist only while there is a consumer"
+        return self._consumer
+
+    def _assigned(self, tp: AioTopicPartition) -> bool:
+        """Tell whether the client still knows it: a new topic may be changing that."""
+        return tp in self._client.assignment()
+
+    def _client_seek(self, tp: AioTopicPartition, offset: int) -> None:
+        if self._assigned(tp):
+            self._client.seek(tp, offset)
+
+    def _client_resume(self, tp: AioTopicPartition) -> None:
+        if self._assigned(tp):
+            self._client.resume(tp)
+
+    # --- questions --------------------------------------------------------------------
+
+    async def bounds(self, partition: TopicPartition) -> Bounds:
+        """`end` is the last stable offset: what a reader of committed records reaches."""
+        return await self._probe.bounds(partition)
+
+    async def offset_at(self, partition: TopicPartition, time_us: int) -> int | None:
+        """Kafka has milliseconds; the time is rounded up to the next one."""
+        return await self._probe.offset_at(partition, time_us)
+
+    async def topic_id(self, topic: str) -> str:
+        """Ask librdkafka; the embedded broker has ids, too."""
+        return await self._admin.topic_id(topic)
+
+    async def read_one(self, partition: TopicPartition, offset: int) -> Records:
+        """Read with a consumer of its own; this one is not disturbed."""
+        return await self._probe.read_one(partition, offset)
+
+    async def hint(self, partition: TopicPartition, offset: int, note: str) -> bool:
+        """False also where no answer came in time: nobody knows then, nothing depends on it."""
+        consumer = self._consumer
+        if consumer is None:
+            return False
+        tp = AioTopicPartition(partition.topic, partition.partition)
+        task = asyncio.create_task(consumer.commit({tp: (offset, note)}))
+        await asyncio.wait({task}, timeout=self._options.hint_timeout_s)
+        if not task.done():
+            task.cancel()
+            return False
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, (KafkaError, TimeoutError)):
+            raise error
+        return error is None and not task.cancelled()
+
+    # --- the group ------------------------------------------------------------------
+
+    async def revoke(self, revoked: frozenset[AioTopicPartition]) -> None:
+        """Close and forget the gates, then let the listener finish. For the bridge."""
+        for tp in revoked:
+            self._gates.pop(tp, None)
+        if revoked:
+            assert self._listener is not None
+            await self._call(self._listener.revoked, revoked)
+
+    async def assign(self, assigned: frozenset[AioTopicPartition]) -> None:
+        """Pause all of it before the first await (A3), then tell. For the bridge."""
+        if self._consumer is None:
+            return
+        self._gates = {tp: _Gate() for tp in assigned}
+        for tp in assigned:
+            self._client.pause(tp)
+            # A placeholder: with a position, aiokafka asks for no committed offset, and
+            # so cannot fail for want of one.
+            self._client.seek(tp, 0)
+        assert self._listener is not None
+        await self._call(self._listener.assigned, assigned)
+
+    async def _call(
+        self,
+        callback: Callable[[frozenset[TopicPartition]], Awaitable[None]],
+        partitions: frozenset[AioTopicPartition],
+    ) -> None:
+        try:
+            await callback(
+                frozenset(TopicPartition(tp.topic, tp.partition) for tp in partitions)
+            )
+        except Exception as error:  # noqa: BLE001 (kept: aiokafka swallows it, `fetch` raises it)
+            if self._kept is None:
+                self._kept = error
+
+    def _raise_kept(self) -> None:
+        if self._kept is not None:
+            raise self._kept
+
+
+class _Bridge(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
+    """aiokafka's listener: hands over."""
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: set[AioTopicPartition]) -> None:
+        await self._source.revoke(frozenset(revoked))
+
+    async def on_partitions_assigned(self, assigned: set[AioTopicPartition]) -> None:
+        await self._source.assign(frozenset(assigned))
+
+
+async def _position(consumer: AIOKafkaConsumer, tp: AioTopicPartition) -> int | None:
+    """Return the client's position; does not wait, as every partition has one."""
+    try:
+        return int(await consumer.position(tp))
+    except IllegalStateError:
+        return None  # a rebalance is about to take it away
+
+
+async def _finish(stopping: Coroutine[Any, Any, None], timeout_s: float) -> None:
+    """Wait for a client to stop, but not for ever, and not for its `CancelledError` (A18)."""
+    task = asyncio.create_task(stopping)
+    await asyncio.wait({task}, timeout=timeout_s)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+    if task.done() and not task.cancelled():
+        error = task.exception()
+        if error is not None and not isinstance(error, (KafkaError, OSError)):
+            raise error

@@ -1,0 +1,161 @@
+"""Brokers for tests: one Apache Kafka per test run, started when the first test asks."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
+from streamproc.core.ports import Source
+from streamproc.core.values import Records, TopicPartition
+from streamproc.testing.kafka_broker import ApacheKafka, KafkaUnavailable, Scram
+
+_numbers = count()
+
+
+def fresh(name: str) -> str:
+    """Return a name no other test of this run uses."""
+    return f"{name}-{os.getpid()}-{next(_numbers)}"
+
+
+def options_for(connection: KafkaConnection, **settings: object) -> KafkaOptions:
+    """Return options that notice things quickly."""
+    quick: dict[str, object] = {
+        "group": fresh("group"),
+        "session_timeout_s": 6,
+        "heartbeat_s": 1,
+        "rebalance_timeout_s": 20,
+        "topics_refresh_s": 1,
+        "fetch_wait_ms": 50,
+    }
+    return KafkaOptions(connection=connection, **(quick | settings))  # type: ignore[arg-type]
+
+
+@dataclass
+class _Shared:
+    broker: ApacheKafka | None = None
+    users: int = 0
+
+
+_shared = _Shared()
+
+
+@contextmanager
+def shared_kafka(folder: Path) -> Iterator[ApacheKafka]:
+    """Lend the run's one broker; the first borrower starts it, the last one stops it."""
+    if _shared.broker is None:
+        _shared.broker = started(ApacheKafka(folder))
+    _shared.users += 1
+    try:
+        yield _shared.broker
+    finally:
+        _shared.users -= 1
+        if not _shared.users:
+            _shared.broker.stop()
+            _shared.broker = None
+
+
+def started(broker: ApacheKafka) -> ApacheKafka:
+    """Start it, or skip the test; with STREAMPROC_REQUIRE_KAFKA=1 fail instead."""
+    try:
+        broker.start()
+    except KafkaUnavailable as error:
+        if os.environ.get("STREAMPROC_REQUIRE_KAFKA") == "1":
+            raise
+        pytest.skip(f"no Apache Kafka: {error}")
+    return broker
+
+
+_CERTIFICATES = """
+set -e
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.pem
+openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout b.key -out b.csr
+printf 'subjectAltName=DNS:localhost' > names
+openssl x509 -req -in b.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out b.crt
+openssl pkcs8 -topk8 -nocrypt -in b.key -out b.p8
+cat b.p8 b.crt ca.pem > broker.pem
+"""
+
+
+def scram(folder: Path) -> Scram:
+    """Make a throw-away authority and a certificate for `localhost`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(  # noqa: S603 (a fixed script)
+        ["/bin/sh", "-c", _CERTIFICATES],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return Scram(keys=folder / "broker.pem", authority=folder / "ca.pem")
+
+
+class Recorder:
+    """A listener that remembers what it was told, and may be told to fail."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, frozenset[TopicPartition]]] = []
+        self.fail_on = ""
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        self._note("revoked", partitions)
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self._note("assigned", partitions)
+
+    def _note(self, what: str, partitions: frozenset[TopicPartition]) -> None:
+        self.events.append((what, partitions))
+        if self.fail_on == what:
+            msg = f"{what} failed on purpose"
+            raise RuntimeError(msg)
+
+    @property
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return the newest assignment, empty while there is none."""
+        if not self.events or self.events[-1][0] != "assigned":
+            return frozenset()
+        return self.events[-1][1]
+
+
+FETCH_MS = 100
+FETCHES_MAX = 200
+
+
+async def until_assigned(
+    source: Source, listener: Recorder, wanted: frozenset[TopicPartition] | None = None
+) -> frozenset[TopicPartition]:
+    """Fetch, expecting nothing, until the listener owns `wanted`, or anything."""
+    for _ in range(FETCHES_MAX):
+        if listener.owned and wanted in (None, listener.owned):
+            return listener.owned
+        assert not await source.fetch(FETCH_MS)
+    msg = f"no such assignment: {listener.events}"
+    raise AssertionError(msg)
+
+
+async def take(source: Source, records: int, end: int | None = None) -> list[Records]:
+    """Fetch until that many records have come and, if asked, a span has reached `end`."""
+    batches: list[Records] = []
+    for _ in range(FETCHES_MAX):
+        batches += await source.fetch(FETCH_MS)
+        enough = sum(map(len, batches)) >= records
+        if enough and (end is None or any(b.span.end >= end for b in batches)):
+            return batches
+    msg = f"only {sum(map(len, batches))} of {records} records came"
+    raise AssertionError(msg)
+
+
+def open_at(source: Source, offset: int, *partitions: TopicPartition) -> None:
+    """Let the partitions deliver from `offset`."""
+    for partition in partitions:
+        source.seek(partition, offset)
+        source.resume(partition)
+
+
+def values_of(batches: list[Records]) -> list[bytes | None]:
+    """Return all values in the order they came."""
+    return [value for batch in batches for value in batch.values.to_pylist()]
