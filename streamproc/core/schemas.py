@@ -166,6 +166,27 @@ PROPERTY: Final = pa.schema(
     ]
 )
 
+LEDGER: Final = pa.schema(
+    [
+        *_required(
+            ("source", NAME),
+            ("offset", pa.int64()),
+            ("ordinal", pa.int32()),
+            ("city", NAME),
+        ),
+        pa.field("device", NAME),
+        pa.field("property", NAME),
+        pa.field("event_time", TIME),
+        pa.field("value", pa.float64()),
+        pa.field("bad", pa.bool_(), nullable=False),
+    ]
+)
+"""What `simulate` says it sent, one row a reading; `analytics.ledger` compares.
+
+`bad` marks the rows of records that must be refused: of those only source and offset count,
+device and what follows may be null. Values are in the property's canonical unit.
+"""
+
 PUBLISHED: Final = {
     "readings": READING,
     "aggregates": AGGREGATE,

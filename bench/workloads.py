@@ -1,0 +1,127 @@
+"""The data the benches run on: many devices, one reading a minute each, city `razlog`."""
+
+import numpy as np
+import pyarrow as pa
+
+from streamproc.codecs.encode import (
+    WireReading,
+    encode_arrow,
+    encode_avro,
+    encode_json,
+    encode_protobuf,
+)
+from streamproc.core.definition import (
+    CitySpec,
+    Definition,
+    PropertySpec,
+    RuleSpec,
+    WindowSpec,
+)
+from streamproc.core.schemas import DECODED
+from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
+
+MINUTE_US = 60_000_000
+START_US = 1_772_323_200_000_000
+TOPIC = "telemetry.razlog"
+ORIGIN = TopicPartition(TOPIC, 0)
+PROPERTIES = ("pm10", "pm2_5", "no2", "temperature")
+
+WINDOW_1M = WindowSpec("1m", MINUTE_US, MINUTE_US, 30_000_000)
+FULL_WINDOWS = tuple(
+    WindowSpec(name, size, size, 30_000_000, (0.5, 0.95))
+    for name, size in (
+        ("1m", MINUTE_US),
+        ("15m", 15 * MINUTE_US),
+        ("1h", 60 * MINUTE_US),
+    )
+)
+
+
+def definition(profile: str) -> Definition:
+    """HOT_PATH's two profiles: `core` and `full` (without second-stage parts)."""
+    names = PROPERTIES if profile == "full" else PROPERTIES[:1]
+    rules = tuple(
+        RuleSpec(f"{name}-high", name, None, "value > 890", "value < 880", 0, "warning")
+        for name in names
+    )
+    return Definition(
+        job="bench",
+        windows=FULL_WINDOWS if profile == "full" else (WINDOW_1M,),
+        rules=rules,
+        properties=tuple(PropertySpec(name, "ug/m3") for name in PROPERTIES),
+        cities=(CitySpec("razlog", "Razlog", "Europe/Sofia"),),
+        topic_cities=((TOPIC, "razlog"),),
+    )
+
+
+def columns(rows: int, devices: int, lap: int = 0) -> dict[str, np.ndarray]:
+    """Return device number, property number, event time and value of `rows` readings."""
+    rng = np.random.default_rng(lap + 1)
+    index = np.arange(lap * rows, (lap + 1) * rows, dtype=np.int64)
+    device = index % devices
+    event_us = START_US + index // devices * MINUTE_US + index % devices * (
+        MINUTE_US // max(devices, 1)
+    )
+    event_us = event_us - rng.integers(0, 5_000_000, rows)
+    value = np.round(rng.gamma(4.0, 7.0, rows), 1)
+    return {
+        "device": device,
+        "property": device % len(PROPERTIES),
+        "event_us": event_us // 1000 * 1000,
+        "value": value,
+    }
+
+
+def wire_readings(rows: int, devices: int) -> list[WireReading]:
+    found = columns(rows, devices)
+    return [
+        WireReading(f"razlog-{int(d):07d}", PROPERTIES[int(p)], int(t), float(v))
+        for d, p, t, v in zip(
+            found["device"], found["property"], found["event_us"], found["value"], strict=True
+        )
+    ]
+
+
+def records(values: list[bytes], start: int = 0) -> Records:
+    count = len(values)
+    return Records(
+        ORIGIN,
+        np.arange(start, start + count, dtype=np.int64),
+        np.full(count, START_US + 10**13, np.int64),
+        pa.array(values, pa.binary()),
+        pa.nulls(count, pa.binary()),
+        OffsetSpan(start, start + count),
+    )
+
+
+def encoded(name: str, rows: int, devices: int) -> list[bytes]:
+    readings = wire_readings(rows, devices)
+    if name == "json":
+        return encode_json(readings)
+    if name == "avro":
+        return encode_avro(readings, 1)
+    if name == "protobuf":
+        return encode_protobuf(readings, 1)
+    return [encode_arrow(readings[i : i + 1000]) for i in range(0, rows, 1000)]
+
+
+def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:
+    """Return a batch as a decoder would hand it over, with its (empty) payloads."""
+    found = columns(rows, devices, lap)
+    used, codes = np.unique(found["device"], return_inverse=True)
+    names = pa.array([f"razlog-{int(d):07d}" for d in used], pa.string())
+    arrays = [
+        pa.array(np.arange(rows, dtype=np.int32)),
+        pa.array(np.zeros(rows, np.int32)),
+        pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), names),
+        pa.DictionaryArray.from_arrays(
+            pa.array(found["property"].astype(np.int32)), pa.array(PROPERTIES)
+        ),
+        pa.nulls(rows, DECODED.field("unit").type),
+        pa.array(found["event_us"]).cast(DECODED.field("event_time").type),
+        pa.array(found["value"]),
+        pa.array(np.ones(rows, np.int8)),
+        pa.array(np.zeros(rows, np.uint16)),
+    ]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
+    return records([b""] * rows, lap * rows), Decoded(batch)

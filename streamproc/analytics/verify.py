@@ -1,0 +1,252 @@
+"""Is a root what its logs say? The oracle's O4, O5 and O7 on a folder at rest.
+
+Checks, in this order: each log's chain, offsets and counts; every file a record names (there,
+size, sha256, footer, schema, path); its rows (offsets inside the record's span and unique,
+source, city, local date); the newest snapshot; and that no visible file is named by no log.
+
+Run it while nobody writes: a commit between two looks would be reported.
+"""
+
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from streamproc.analytics.logs import LogFolder, find_logs
+from streamproc.analytics.verify_files import (
+    FileRows,
+    Placement,
+    check_rows,
+    doubled,
+    read_rows,
+)
+from streamproc.core.definition import Definition
+from streamproc.core.record import FileEntry, LogRecord, log_folder
+from streamproc.errors import LogCorrupt
+
+DERIVED: Final = frozenset({"properties.parquet", "stations.parquet"})
+_EXAMPLES: Final = 3
+_COUNTED: Final = {
+    "readings": "readings",
+    "quarantine": "quarantined",
+    "aggregates": "aggregates",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        findings: one sentence each, empty if all is well.
+        rows: rows of the verified files by dataset.
+        offsets: offsets consumed over all logs.
+    """
+
+    findings: tuple[str, ...]
+    logs: int
+    records: int
+    files: int
+    rows: dict[str, int]
+    offsets: int
+
+    @property
+    def ok(self) -> bool:
+        """Tell that nothing was found."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def verify(root: Path | str) -> Report:
+    """Check a root whose service is at rest. Never writes; reads every file twice.
+
+    A root without logs is a finding: nothing speaks for the files in it.
+    """
+    return _Verifier(Path(root)).run()
+
+
+@dataclass(slots=True)
+class _Verifier:
+    root: Path
+    findings: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+    rows: Counter[str] = field(default_factory=Counter)
+    records: int = 0
+    offsets: int = 0
+    spans: dict[tuple[str, str], list[tuple[int, int, str]]] = field(
+        default_factory=dict
+    )
+
+    def run(self) -> Report:
+        logs = find_logs(self.root)
+        if not logs:
+            self.findings.append(f"{self.root}: no commit log")
+        for log in logs:
+            self._check_log(log)
+        self.findings.extend(self._doubly_read())
+        self.findings.extend(self._unnamed())
+        return Report(
+            findings=tuple(self.findings),
+            logs=len(logs),
+            records=self.records,
+            files=len(self.named),
+            rows=dict(self.rows),
+            offsets=self.offsets,
+        )
+
+    # --- one log ----------------------------------------------------------------------
+
+    def _check_log(self, log: LogFolder) -> None:
+        """Check records in order until the chain breaks; nothing after it can be trusted."""
+        head: LogRecord | None = None
+        definitions: dict[str, Definition] = {}
+        try:
+            for record in log.records():
+                if head is None:
+                    self._check_home(log, record)
+                for sha256 in {record.definition} - definitions.keys():
+                    definitions[sha256] = log.definition(sha256)
+                # A record's rows were made under the definition in force before it.
+                before = record if head is None else head
+                self._check_record(log, record, definitions[before.definition])
+                head = record
+        except LogCorrupt as error:
+            self.findings.append(str(error))
+        if head is not None:
+            self._check_snapshot(head)
+            self._note_span(head)
+
+    def _check_home(self, log: LogFolder, record: LogRecord) -> None:
+        home = log_folder(record.job, record.topic, record.topic_id, record.partition)
+        if home != log.folder:
+            self.findings.append(f"{log.folder}: holds the log of {home}")
+        key = (record.topic_id, f"{record.topic}/{record.partition}")
+        self.spans.setdefault(key, []).append((record.start, record.next, log.folder))
+
+    def _note_span(self, head: LogRecord) -> None:
+        spans = self.spans[head.topic_id, f"{head.topic}/{head.partition}"]
+        start, _, folder = spans[-1]
+        spans[-1] = (start, head.next, folder)
+        self.offsets += head.next - start
+
+    def _check_record(
+        self, log: LogFolder, record: LogRecord, definition: Definition
+    ) -> None:
+        self.records += 1
+        where = f"{log.folder} record {record.n}"
+        self.findings.extend(f"{where}: {what}" for what in _count_faults(record))
+        placement = Placement.of(record, definition)
+        rows: Counter[str] = Counter()
+        readings = []
+        for entry in record.files:
+            if entry.path in self.named:
+                self.findings.append(f"{where}: {entry.path} is named twice")
+            self.named.add(entry.path)
+            found, faults = self._check_file(entry, placement)
+            self.findings.extend(f"{entry.path}: {fault}" for fault in faults)
+            rows[entry.dataset] += entry.rows
+            if found is not None and entry.dataset == "readings":
+                readings.append(found)
+        self.rows.update(rows)
+        for dataset, name in _COUNTED.items():
+            counted = getattr(record.counts, name)
+            if rows[dataset] != counted:
+                self.findings.append(
+                    f"{where}: counts {counted} {name}, its files hold {rows[dataset]}"
+                )
+        if len(readings) == sum(f.dataset == "readings" for f in record.files):
+            self.findings.extend(f"{where}: {f}" for f in _row_faults(record, readings))
+
+    def _check_file(
+        self, entry: FileEntry, placement: Placement
+    ) -> tuple[FileRows | None, list[str]]:
+        path = self.root / entry.path
+        if not path.is_file():
+            staged = (self.root / entry.staged).is_file()
+            what = "committed, but not yet published" if staged else "missing"
+            return None, [what]
+        size = path.stat().st_size
+        if size != entry.size:
+            return None, [f"has {size} bytes, the log says {entry.size}"]
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != entry.sha256:
+            return None, ["its sha256 is not the one in the log"]
+        rows, faults = read_rows(path, entry)
+        if rows is not None:
+            faults = [*faults, *check_rows(rows, entry, placement)]
+        return rows, faults
+
+    def _check_snapshot(self, head: LogRecord) -> None:
+        ref = head.snapshot
+        if ref is None:
+            return
+        path = self.root / ref.path
+        if not path.is_file():
+            self.findings.append(f"{ref.path}: the newest snapshot is missing")
+            return
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (path.stat().st_size, digest) != (ref.size, ref.sha256):
+            self.findings.append(f"{ref.path}: its bytes are not those the log names")
+
+    # --- all logs together ------------------------------------------------------------
+
+    def _doubly_read(self) -> Iterator[str]:
+        """Yield where two logs (two jobs on one root) hold the same offsets."""
+        for (_, source), spans in self.spans.items():
+            spans.sort()
+            for (_, end, one), (start, _, other) in itertools.pairwise(spans):
+                if start < end:
+                    yield f"{source}: {one} and {other} both read offsets from {start}"
+
+    def _unnamed(self) -> Iterator[str]:
+        """Yield visible files that no log names (O5)."""
+        for path in visible_files(self.root):
+            if path not in DERIVED and path not in self.named:
+                yield f"{path}: visible, but no log names it"
+
+
+def visible_files(root: Path) -> Iterator[str]:
+    """Yield what Parquet readers see: files below no name that begins with `_` or `.`."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        inside = Path(folder).relative_to(root)
+        for name in sorted(names):
+            if name[0] not in "._":
+                yield (inside / name).as_posix()
+
+
+def _count_faults(record: LogRecord) -> Iterator[str]:
+    """Yield where a record's counts do not add up (O4)."""
+    counts = record.counts
+    span = record.next - record.start
+    if counts.records != counts.decoded + counts.quarantined:
+        yield (
+            f"{counts.records} records are not {counts.decoded} decoded "
+            f"and {counts.quarantined} quarantined"
+        )
+    if record.kind != "gap" and span != counts.records + counts.skipped:
+        yield (
+            f"{span} offsets are not {counts.records} records "
+            f"and {counts.skipped} skipped"
+        )
+
+
+def _row_faults(record: LogRecord, files: list[FileRows]) -> Iterator[str]:
+    """Yield where a record's readings repeat, or its late count is another."""
+    late = sum(rows.late for rows in files)
+    if late != record.counts.late:
+        yield f"counts {record.counts.late} late readings, its files hold {late}"
+    found = doubled(files)
+    for offset, ordinal in found[:_EXAMPLES]:
+        yield f"offset {offset} ordinal {ordinal} is in readings/ more than once"
+    if len(found) > _EXAMPLES:
+        yield f"and {len(found) - _EXAMPLES} more readings that are doubled"

@@ -1,0 +1,156 @@
+"""What service and replay share: the output root, its workers, and a decoder per topic."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from pathlib import Path
+from uuid import uuid4
+
+from streamproc import __version__
+from streamproc.codecs.select import Format, make_decoder
+from streamproc.config import Settings
+from streamproc.config.zones import zone
+from streamproc.connectors.clock import SystemClock
+from streamproc.connectors.derived_files import write_properties
+from streamproc.connectors.local_store import LocalStore
+from streamproc.connectors.parquet_files import ParquetOptions
+from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
+from streamproc.connectors.refold_reader import read_readings
+from streamproc.core.chain import LogIdentity
+from streamproc.core.definition import STATE_VERSION, Definition
+from streamproc.core.ports import Decoder
+from streamproc.core.record import LogRecord, decode_record, log_folder
+from streamproc.core.values import TopicPartition
+from streamproc.runtime.failpoint import failpoint_from
+from streamproc.runtime.partition_log import PartitionLog
+from streamproc.runtime.replay import FILE_TOPIC_ID
+from streamproc.runtime.worker import PartitionWorker, WorkerOptions, WorkerTools
+
+
+class Decoders:
+    """One decoder per topic, the same one each time: it learns schemas."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._of: dict[str, Decoder] = {}
+
+    def __call__(self, topic: str) -> Decoder:
+        """Return the decoder of a topic."""
+        decoder = self._of.get(topic)
+        if decoder is None:
+            name: Format = self._settings.topics.format_of(topic)
+            if topic == self._settings.files.stream:
+                name = self._settings.files.format
+            decoder = make_decoder(name, self._settings.codecs.of(name))
+            self._of[topic] = decoder
+        return decoder
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Who writes, in log records: a host's process."""
+
+    name: str
+
+    @staticmethod
+    def here() -> "_Owner":
+        return _Owner(f"{socket.gethostname()}:{os.getpid()}")
+
+
+class Root:
+    """The output root, and how workers write to it."""
+
+    def __init__(
+        self, settings: Settings, clock: SystemClock, env: Mapping[str, str]
+    ) -> None:
+        self._settings = settings
+        self.clock = clock
+        self._owner = _Owner.here()
+        self.failpoint = failpoint_from(env)
+        self.store = LocalStore(Path(settings.output.root))
+        self.store.self_test()
+        write_properties(self.store, settings.definition)
+
+    def peek(self, origin: TopicPartition) -> LogRecord | None:
+        """Return the newest record of a stream's log without taking it over."""
+        folder = log_folder(
+            self._settings.definition.job,
+            origin.topic,
+            FILE_TOPIC_ID,
+            origin.partition,
+        )
+        records = self.store.list(f"{folder}/log")
+        if not records:
+            return None
+        newest = records[-1].path
+        return decode_record(self.store.read(newest) or b"", newest)
+
+    def definition_of(self, origin: TopicPartition, head: LogRecord) -> Definition:
+        """Return the definition a record names."""
+        folder = log_folder(head.job, origin.topic, FILE_TOPIC_ID, origin.partition)
+        path = f"{folder}/definitions/{head.definition}.json"
+        return Definition.from_canonical(self.store.read(path) or b"{}")
+
+    def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:
+        """Return a worker of one partition; nothing is read or written yet."""
+        job = self._settings.definition.job
+        identity = LogIdentity(
+            job=job,
+            topic=origin.topic,
+            topic_id=topic_id,
+            partition=origin.partition,
+            owner=self._owner.name,
+            code_version=__version__,
+            state_version=STATE_VERSION,
+        )
+        folder = log_folder(job, origin.topic, topic_id, origin.partition)
+        log = PartitionLog(
+            self.store, folder, identity, lambda: uuid4().hex, self.failpoint
+        )
+        tools = WorkerTools(
+            log=log,
+            make_writer=self._make_writer,
+            store=self.store,
+            clock=self.clock,
+            read_readings=lambda files: read_readings(self.store, files),
+            zones=zones_of,
+            failpoint=self.failpoint,
+        )
+        options = WorkerOptions(self._settings.flush, self._settings.snapshot)
+        return PartitionWorker(origin, tools, options)
+
+    def _make_writer(self, definition: Definition) -> ParquetWriter:
+        output = self._settings.output
+        facts = FileFacts(
+            job=definition.job,
+            code_version=__version__,
+            definition=definition.sha256(),
+            timezones={city.slug: city.timezone for city in definition.cities},
+        )
+        options = ParquetOptions(codec=output.codec, level=output.level)
+        return ParquetWriter(facts, local_date_of(zones_of(definition)), options)
+
+
+def zones_of(definition: Definition) -> dict[str, tzinfo]:
+    """Return every city's time zone, from the tzdata package."""
+    return {city.slug: zone(city.timezone) for city in definition.cities}
+
+
+def local_date_of(zones: Mapping[str, tzinfo]) -> Callable[[str, int], date]:
+    """Return a function from city and µs since 1970 UTC to the local date there."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def date_of(city: str, time_us: int) -> date:
+        moment = epoch + timedelta(microseconds=time_us)
+        return moment.astimezone(zones.get(city, UTC)).date()
+
+    return date_of
+
+
+def probe_store(settings: Settings) -> None:
+    """Try that the output root can be written durably. Raises `StoreFault`."""
+    with closing(LocalStore(Path(settings.output.root))) as store:
+        store.self_test()

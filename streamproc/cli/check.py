@@ -1,0 +1,57 @@
+"""`streamproc check CONFIG`: validate, explain, and where asked to, try it."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamproc.app import kafka_options, load_settings, probe_store
+from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
+from streamproc.config import describe
+from streamproc.connectors.kafka_check import ConnectionReport, check_connection
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="The TOML file.")],
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Try the broker and the output root.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> int:
+    """Validate a configuration and explain what it means; list every fault at once.
+
+    Example: `streamproc check streamproc.toml --connect`
+    """
+    settings = load_settings(config, os.environ)
+    options = kafka_options(settings)
+    described = describe(settings)
+    report = asyncio.run(check_connection(options)) if connect else None
+    if connect:
+        probe_store(settings)
+    if as_json:
+        print_json({"configuration": described, "connection": report})
+    else:
+        _show(described)
+        if report is not None:
+            _show_connection(report)
+    return FAILED if report is not None and report.faults else DONE
+
+
+def _show(described: object) -> None:
+    from rich.pretty import Pretty  # noqa: PLC0415  (slow to import, only needed here)
+
+    out.print(Pretty(described, expand_all=True))
+    out.print("[green]the configuration is sound[/]")
+
+
+def _show_connection(report: ConnectionReport) -> None:
+    rows = [
+        [t.name, t.partitions, t.replicas, t.timestamp_type, "; ".join(t.advice)]
+        for t in report.topics
+    ]
+    columns = ["topic", "partitions", "replicas", "timestamps", "advice"]
+    out.print(table("Topics", columns, rows))
+    for fault in report.faults:
+        err.print(fault, style="red", markup=False)

@@ -1,0 +1,95 @@
+"""`streamproc inspect ROOT`: what lies under a root, and whether it holds together."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamproc.analytics.inspect import PartitionSummary, RootSummary
+from streamproc.analytics.inspect import inspect as summarise
+from streamproc.analytics.verify import Report
+from streamproc.analytics.verify import verify as check
+from streamproc.cli.console import DONE, FAULT, err, out, print_json, table
+from streamproc.errors import InputError
+
+
+def inspect(
+    root: Annotated[Path, typer.Argument(help="The folder `[output] root` names.")],
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check chain, hashes, rows and files; exit 3 on a fault."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> int:
+    """Show commit logs, watermarks, files and sizes; with --verify, prove them.
+
+    Example: `streamproc inspect data --verify`
+    """
+    if not root.is_dir():
+        msg = f"{root}: is not a folder"
+        raise InputError(msg)
+    summary = summarise(root)
+    report = check(root) if verify else None
+    if as_json:
+        print_json({"summary": summary, "verification": report})
+    else:
+        _show(summary)
+        if report is not None:
+            _show_report(report)
+    return DONE if report is None or report.ok else FAULT
+
+
+def _show(summary: RootSummary) -> None:
+    rows = [
+        [
+            f"{p.topic}/{p.partition}",
+            p.head,
+            p.kind,
+            p.next,
+            _newest(p),
+            p.files,
+            p.snapshot.size if p.snapshot else None,
+            p.unpublished,
+            p.staging_files,
+            p.fault or "",
+        ]
+        for p in summary.partitions
+    ]
+    columns = ["source", "head", "kind", "next", "watermark", "files"]
+    columns += ["snapshot B", "unpublished", "staging", "fault"]
+    out.print(table("Commit logs", columns, rows))
+    sets = [
+        [
+            d.dataset,
+            d.window,
+            d.city,
+            d.files,
+            d.rows,
+            d.file_bytes,
+            d.first_date,
+            d.last_date,
+        ]
+        for d in summary.datasets
+    ]
+    columns = ["dataset", "window", "city", "files", "rows", "bytes", "from", "to"]
+    out.print(table("Datasets", columns, sets))
+
+
+def _newest(partition: PartitionSummary) -> str | None:
+    if not partition.watermarks:
+        return None
+    newest = max(partition.watermarks.values())
+    return datetime.fromtimestamp(newest / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _show_report(report: Report) -> None:
+    for finding in report.findings:
+        err.print(finding, style="red", markup=False)
+    verdict = "nothing wrong" if report.ok else f"{len(report.findings)} findings"
+    out.print(
+        f"verified {report.logs} logs, {report.records} records, {report.files} files, "
+        f"{report.offsets} offsets: {verdict}"
+    )

@@ -1,0 +1,93 @@
+"""`streamproc run CONFIG`: the service."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamproc.app import Settings, load_settings, open_service
+from streamproc.app.watching import Watching
+from streamproc.cli.console import err, out, print_json
+from streamproc.runtime.observer import Totals
+from streamproc.runtime.signals import stop_on_signals
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="The TOML file.")],
+    until_end: Annotated[
+        bool,
+        typer.Option("--until-end", help="Stop at the end offsets seen at the start."),
+    ] = False,
+    close: Annotated[
+        bool,
+        typer.Option("--close", help="With --until-end: then close every window."),
+    ] = False,
+    accept_recreated: Annotated[
+        list[str] | None,
+        typer.Option(help="A topic that was deleted and created anew on purpose."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Summary for machines.")
+    ] = False,
+) -> int:
+    """Consume until stopped; SIGTERM drains, a second one abandons (and loses nothing).
+
+    Example: `streamproc run streamproc.toml --until-end --close`
+    """
+    if close and not until_end:
+        msg = "needs --until-end"
+        raise typer.BadParameter(msg, param_hint="--close")
+    settings = load_settings(config, os.environ)
+    totals, seconds = asyncio.run(
+        _run(
+            settings,
+            until_end=until_end,
+            close=close,
+            accept_recreated=frozenset(accept_recreated or ()),
+        )
+    )
+    summary = {
+        "records": totals.records,
+        "readings": totals.readings,
+        "late": totals.late,
+        "quarantined": totals.quarantined,
+        "windows": totals.windows,
+        "alerts": totals.alerts,
+        "files": totals.files,
+        "commits": totals.commits,
+        "seconds": round(seconds, 3),
+        "readings_per_second": round(totals.readings / seconds) if seconds else 0,
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        out.print(", ".join(f"{key} {value:,}" for key, value in summary.items()))
+    return 0
+
+
+async def _run(
+    settings: Settings,
+    *,
+    until_end: bool,
+    close: bool,
+    accept_recreated: frozenset[str],
+) -> tuple[Totals, float]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    totals = Totals()
+    async with Watching(settings) as watching:
+        with open_service(
+            settings,
+            until_end=until_end,
+            close=close,
+            accept_recreated=accept_recreated,
+            observers=(totals, watching.observer),
+        ) as service:
+            watching.watch(service)
+            with stop_on_signals(service.stop):
+                await service.run()
+            if service.stopping:
+                err.print("stopped: what was held is committed")
+    return totals, loop.time() - began

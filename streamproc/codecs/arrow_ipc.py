@@ -1,0 +1,329 @@
+"""Arrow IPC: one stream per record, one row per reading.
+
+Columns device, property (string, plain or dictionary), time (timestamp, or integer in
+`time_unit`), value (number), and where they are there unit and quality; others are
+ignored. A fault in any row refuses the whole record.
+
+The bytes may be hostile (Arrow's own security model says: validate). So the record is
+bounded; what compressed buffers claim to hold is added up before anything is
+decompressed; and every array is validated in full. `trusted_producers` validates only
+the columns that are read, offsets and indices included.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamproc.codecs.columns import I4, I8, Sheet
+from streamproc.codecs.strict import UNIT_NS, FieldOptions, Refused, name_of, unit_of
+from streamproc.core.ports import SchemaProblem, WireSchema
+from streamproc.core.values import Decoded, Flag, Reason, Records, Reject
+from streamproc.kernels import bytes_sheet
+from streamproc.kernels.bytes_text import TIME_US_MAX, TIME_US_MIN
+
+RECORD_BYTES_MAX: Final = 8 * 1024 * 1024
+CONTENT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of one record, after decompression."""
+
+_READING_BYTES_MIN: Final = 8
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_FAULTS: Final = (
+    *(pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError),
+    *(MemoryError, OverflowError, NotImplementedError, EOFError, struct.error),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrowOptions(FieldOptions):
+    """`FieldOptions`, and whether the producers are ours (see the module)."""
+
+    trusted_producers: bool = False
+
+
+_Names = tuple[Sequence[str | None], I4 | None]
+"""Names, and for every row the index of its name, -1 for none; None: no row has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The readings of one record; arrays with one entry a reading."""
+
+    row: int
+    names: Mapping[int, _Names]
+    time: I8
+    value: npt.NDArray[np.float64]
+    quality: npt.NDArray[np.int8]
+    flags: int
+
+
+class ArrowIpc:
+    """`Decoder` of Arrow IPC streams."""
+
+    def __init__(self, options: ArrowOptions | None = None) -> None:
+        self._options = options or ArrowOptions()
+
+    def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
+        """Return nothing: a stream carries its schema."""
+        return frozenset()
+
+    def learn(self, schema_id: int, schema: WireSchema | SchemaProblem) -> None:
+        """Take no notice: a stream carries its schema."""
+
+    def decode(self, records: Records) -> Decoded:
+        """Return readings and rejects of the whole batch."""
+        tables: list[_Table] = []
+        rejects: list[Reject] = []
+        for row, value in enumerate(records.values):
+            try:
+                tables.append(self._table(row, value.as_py()))
+            except Refused as refused:
+                rejects.append(Reject(row, refused.reason, refused.detail))
+        sheet = Sheet(sum(len(table.time) for table in tables))
+        if tables:
+            sheet.extend(_columns(sheet, tables))
+        return sheet.decoded(rejects)
+
+    def _table(self, row: int, payload: bytes | None) -> "_Table":
+        """Return the readings of one record, one or more. Raises `Refused`."""
+        if not payload:
+            raise Refused(Reason.EMPTY, "no payload" if payload is None else "0 bytes")
+        if len(payload) > RECORD_BYTES_MAX:
+            detail = f"{len(payload)} bytes, at most {RECORD_BYTES_MAX} are read"
+            raise Refused(Reason.TOO_LARGE, detail)
+        try:
+            batch = self._batch(payload)
+            names = {
+                bytes_sheet.DEVICES: _names(self._required(batch, "device"), "device"),
+                bytes_sheet.PROPERTIES: _names(
+                    self._required(batch, "property"), "property"
+                ),
+                bytes_sheet.UNITS: _names(self._column(batch, "unit"), "unit"),
+            }
+            time, flags = self._time(self._required(batch, "time"))
+            value = _doubles(self._required(batch, "value"))
+            quality = _qualities(self._column(batch, "quality"), len(value))
+        except _FAULTS as error:
+            raise Refused(Reason.MALFORMED, f"no Arrow stream: {error}") from error
+        return _Table(row, names, time, value, quality, flags)
+
+    def _batch(self, payload: bytes) -> pa.RecordBatch:
+        """Return all rows of the stream as one batch."""
+        batches = list(self._batches(payload))
+        rows = sum(batch.num_rows for batch in batches)
+        if rows == 0:
+            raise Refused(Reason.EMPTY, "the stream holds no reading")
+        if len(batches) == 1:
+            return batches[0]
+        # Dictionaries may differ from batch to batch; the table unifies them.
+        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+        return table.to_batches()[0]
+
+    def _batches(self, payload: bytes) -> Iterator[pa.RecordBatch]:
+        buffer = pa.py_buffer(payload)
+        content = _content_bytes(buffer)
+        if content > CONTENT_BYTES_MAX:
+            detail = f"{content} bytes decompressed, at most {CONTENT_BYTES_MAX}"
+            raise Refused(Reason.TOO_LARGE, detail)
+        with pa.ipc.open_stream(buffer) as reader:
+            for batch in reader:
+                if batch.num_rows * _READING_BYTES_MIN > content:
+                    detail = f"{batch.num_rows} rows in {content} bytes"
+                    raise Refused(Reason.MALFORMED, detail)
+                if not self._options.trusted_producers:
+                    batch.validate(full=True)
+                yield batch
+
+    def _column(self, batch: pa.RecordBatch, role: str) -> "pa.Array[Any] | None":
+        name = getattr(self._options, role)
+        places = batch.schema.get_all_field_indices(name)
+        if not places:
+            return None
+        if len(places) > 1:
+            raise Refused(Reason.MALFORMED, f"column {name} comes twice")
+        column = batch.column(places[0])
+        if self._options.trusted_producers:
+            column.validate(full=True)
+        return column
+
+    def _required(self, batch: pa.RecordBatch, role: str) -> "pa.Array[Any]":
+        column = self._column(batch, role)
+        if column is None:
+            detail = f"column {getattr(self._options, role)} is missing"
+            raise Refused(Reason.MISSING_FIELD, detail)
+        return column
+
+    def _time(self, column: "pa.Array[Any]") -> tuple[I8, int]:
+        flags = 0
+        _without_nulls(column, "time")
+        if pa.types.is_timestamp(column.type):
+            unit_ns = UNIT_NS[column.type.unit]
+            if column.type.tz is None:
+                if self._options.assume_zone != "UTC":
+                    raise Refused(Reason.BAD_TIME, "time has no zone")
+                flags = int(Flag.TZ_ASSUMED)
+        elif pa.types.is_integer(column.type):
+            unit_ns = UNIT_NS[self._options.time_unit]
+        else:
+            raise Refused(Reason.WRONG_TYPE, f"time has type {column.type}")
+        try:
+            ticks = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid as error:
+            raise Refused(Reason.BAD_TIME, f"time: {error}") from error
+        low, high = -(-TIME_US_MIN * 1000 // unit_ns), TIME_US_MAX * 1000 // unit_ns
+        if ((ticks < low) | (ticks >= high)).any():
+            raise Refused(Reason.BAD_TIME, "a time is outside the years 1 to 9999")
+        if unit_ns < UNIT_NS["us"]:
+            return ticks // UNIT_NS["us"], flags
+        return ticks * (unit_ns // UNIT_NS["us"]), flags
+
+
+def _without_nulls(column: "pa.Array[Any]", what: str) -> None:
+    if column.null_count:
+        detail = f"{what} is missing in {column.null_count} rows"
+        raise Refused(Reason.MISSING_FIELD, detail)
+
+
+def _doubles(column: "pa.Array[Any]") -> npt.NDArray[np.float64]:
+    _without_nulls(column, "value")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise Refused(Reason.WRONG_TYPE, f"value has type {column.type}")
+    doubles = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if not np.isfinite(doubles).all():
+        raise Refused(Reason.BAD_VALUE, "a value is not finite")
+    return doubles
+
+
+def _qualities(column: "pa.Array[Any] | None", count: int) -> npt.NDArray[np.int8]:
+    if column is None:
+        return np.ones(count, np.int8)
+    if not pa.types.is_integer(column.type):
+        raise Refused(Reason.WRONG_TYPE, f"quality has type {column.type}")
+    try:
+        marks = column.cast(pa.int8())
+    except pa.ArrowInvalid as error:
+        raise Refused(Reason.BAD_VALUE, f"quality: {error}") from error
+    return marks.fill_null(1).to_numpy(zero_copy_only=False)
+
+
+def _names(column: "pa.Array[Any] | None", what: str) -> _Names:
+    """Return the checked names in use and each row's index into them, -1 for none."""
+    if column is None:
+        return (), None
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = cast("pa.DictionaryType[Any, Any]", kind).value_type
+    if not (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    ):
+        raise Refused(Reason.WRONG_TYPE, f"{what} has type {column.type}")
+    # Through plain strings, so that only names in use count, and each once.
+    encoded = column.cast(pa.string()).dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    if what == "unit":
+        names = [unit_of(name) for name in names]
+    else:
+        _without_nulls(encoded, what)
+        names = [name_of(name, what) for name in names]
+    return names, encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def _columns(sheet: Sheet, tables: Sequence[_Table]) -> list[npt.NDArray[Any]]:
+    """Return all readings as the sheet's columns."""
+    counts = [len(table.time) for table in tables]
+    rows = np.array([table.row for table in tables], np.int32)
+    flags = np.array([table.flags for table in tables], np.uint16)
+    return [
+        np.repeat(rows, counts),
+        np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        _codes(sheet, bytes_sheet.DEVICES, tables),
+        _codes(sheet, bytes_sheet.PROPERTIES, tables),
+        _codes(sheet, bytes_sheet.UNITS, tables),
+        np.concatenate([table.time for table in tables]),
+        np.concatenate([table.value for table in tables]),
+        np.concatenate([table.quality for table in tables]),
+        np.repeat(flags, counts),
+    ]
+
+
+def _codes(sheet: Sheet, kind: int, tables: Sequence[_Table]) -> I4:
+    """Return the sheet's code of every row's name, -1 where there is none."""
+    given = [table.names[kind] for table in tables]
+    codes = sheet.codes(kind, [name for names, _ in given for name in names])
+    columns = []
+    base = 0
+    for table, (names, indices) in zip(tables, given, strict=True):
+        # Index -1 finds the -1 behind the record's own codes.
+        own = np.append(codes[base : base + len(names)], np.int32(-1))
+        base += len(names)
+        columns.append(
+            np.full(len(table.time), -1, np.int32) if indices is None else own[indices]
+        )
+    return np.concatenate(columns)
+
+
+def _content_bytes(buffer: pa.Buffer) -> int:
+    """Return how many bytes the stream's bodies hold once decompressed."""
+    reader = pa.ipc.MessageReader.open_stream(buffer)
+    total = 0
+    while True:
+        try:
+            message = reader.read_next_message()
+        except StopIteration:
+            return total
+        body = message.body
+        total += _body_bytes(message.metadata.to_pybytes(), body)
+
+
+def _body_bytes(metadata: bytes, body: pa.Buffer | None) -> int:
+    if body is None:
+        return 0
+    root = struct.unpack_from("<I", metadata)[0]
+    kind = _field(metadata, root, 1)
+    header = _table(metadata, root, 2)
+    if kind is None or header is None:
+        return body.size
+    if metadata[kind] == _DICTIONARY_BATCH:
+        header = _table(metadata, header, 1)
+    elif metadata[kind] != _RECORD_BATCH:
+        return body.size
+    if header is None or _field(metadata, header, 3) is None:
+        return body.size
+    buffers = _table(metadata, header, 2)
+    return 0 if buffers is None else _claimed_bytes(metadata, buffers, body)
+
+
+def _claimed_bytes(metadata: bytes, buffers: int, body: pa.Buffer) -> int:
+    """Add up what compressed buffers say they hold: int64 before each, -1 for plain."""
+    view = memoryview(body)
+    total = 0
+    for k in range(struct.unpack_from("<I", metadata, buffers)[0]):
+        offset, length = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * k)
+        if length:
+            if not 0 <= offset <= len(view) - 8:
+                raise Refused(Reason.MALFORMED, "a buffer lies outside its message")
+            claimed = struct.unpack_from("<q", view, offset)[0]
+            total += length if claimed < 0 else claimed
+    return total
+
+
+def _field(data: bytes, table: int, index: int) -> int | None:
+    """Return where a flatbuffer table keeps a field, None if it is absent."""
+    layout = table - struct.unpack_from("<i", data, table)[0]
+    place = 4 + 2 * index
+    if layout < 0 or place >= struct.unpack_from("<H", data, layout)[0]:
+        return None
+    offset = struct.unpack_from("<H", data, layout + place)[0]
+    return table + offset if offset else None
+
+
+def _table(data: bytes, table: int, index: int) -> int | None:
+    """Return where the table or vector starts that a flatbuffer field refers to."""
+    place = _field(data, table, index)
+    return None if place is None else place + struct.unpack_from("<I", data, place)[0]

@@ -1,0 +1,273 @@
+"""The columns a decoder fills: by kernels in place, by the strict path row by row."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamproc.codecs.strict import Reading
+from streamproc.core.schemas import DECODED, NAME
+from streamproc.core.values import Decoded, Reject
+from streamproc.kernels import bytes_dict, bytes_sheet
+from streamproc.kernels.bytes_raw import PAD
+
+U1 = npt.NDArray[np.uint8]
+I4 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int64]
+B1 = npt.NDArray[np.bool_]
+
+_COLUMN_TYPES: Final = tuple(
+    np.dtype(kind) for kind in ("i4", "i4", "i4", "i4", "i4", "i8", "f8", "i1", "u2")
+)
+_TABLES: Final = (bytes_sheet.DEVICES, bytes_sheet.PROPERTIES, bytes_sheet.UNITS)
+_COLUMN_OF: Final = {
+    bytes_sheet.DEVICES: bytes_sheet.DEVICE,
+    bytes_sheet.PROPERTIES: bytes_sheet.PROPERTY,
+    bytes_sheet.UNITS: bytes_sheet.UNIT,
+}
+_ENTRIES_MIN: Final = 256
+_ENTRIES_HINT_MAX: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class WireBytes:
+    """The bytes of a column of payloads, readable `PAD` bytes beyond the last.
+
+    Attributes:
+        data: uint8, a padded copy.
+        starts: int64[n], index into `data`, -1 for null.
+        ends: int64[n].
+    """
+
+    data: U1
+    starts: I8
+    ends: I8
+
+    def __getitem__(self, row: int) -> bytes | None:
+        """Return one payload, None for null."""
+        if self.starts[row] < 0:
+            return None
+        return self.data[self.starts[row] : self.ends[row]].tobytes()
+
+    @property
+    def sizes(self) -> I8:
+        """Bytes per row, int64[n]; 0 for null."""
+        return np.where(self.starts < 0, 0, self.ends - self.starts)
+
+
+def wire_bytes(column: pa.BinaryArray) -> WireBytes:
+    """Copy a column's bytes to where kernels may load 8 bytes at a time (15 ns a row)."""
+    count = len(column)
+    _, offset_buffer, data_buffer = column.buffers()
+    if count == 0 or offset_buffer is None:
+        return no_bytes(count)
+    raw = np.frombuffer(memoryview(offset_buffer), np.int32)[column.offset :][
+        : count + 1
+    ]
+    offsets = raw.astype(np.int64)
+    low, high = int(offsets[0]), int(offsets[-1])
+    data = np.zeros(high - low + PAD, np.uint8)
+    if data_buffer is not None:
+        data[: high - low] = np.frombuffer(memoryview(data_buffer), np.uint8)[low:high]
+    offsets -= low
+    starts, ends = offsets[:-1].copy(), offsets[1:]
+    if column.null_count:
+        starts[column.is_null().to_numpy(zero_copy_only=False)] = -1
+    return WireBytes(data, starts, ends)
+
+
+def no_bytes(count: int) -> WireBytes:
+    """Return `count` nulls."""
+    nothing = np.full(count, -1, np.int64)
+    return WireBytes(np.zeros(PAD, np.uint8), nothing, nothing)
+
+
+class _Names:
+    """One name table: `words` is its descriptor inside the sheet, the rest its memory."""
+
+    def __init__(self, words: I8, entries: int, size: int) -> None:
+        self.words = words
+        self._allocate(entries, size)
+
+    def _allocate(self, entries: int, size: int) -> None:
+        bits = max(4, (2 * entries - 1).bit_length())
+        self._slots = np.zeros(bytes_dict.SLOT_BYTES << bits, np.uint8)
+        self.offsets = np.zeros(entries + 1, np.int32)
+        self.data = np.zeros(size + PAD, np.uint8)
+        addresses = (self._slots.ctypes.data, self.offsets.ctypes.data)
+        self.words[:] = (
+            *(addresses[0], bits, addresses[1], entries),
+            *(self.data.ctypes.data, size, 0, 0),
+        )
+
+    def __len__(self) -> int:
+        return int(self.words[bytes_dict.COUNT])
+
+    def reserve(self, entries: int, size: int) -> None:
+        """Have room for that many more names and bytes, doubling at least."""
+        used, end = len(self), int(self.words[bytes_dict.DATA_END])
+        old = (self.words.copy(), self._slots, self.offsets, self.data)
+        capacity, room = int(old[0][bytes_dict.ENTRIES]), len(self.data) - PAD
+        if used + entries > capacity:
+            capacity = max(used + entries, 2 * capacity)
+        elif end + size <= room:
+            return
+        if end + size > room:
+            room = max(end + size, 2 * room)
+        self._allocate(capacity, room)
+        bytes_dict.rehash(old[0], self.words)
+
+    def intern(self, names: WireBytes) -> I4:
+        """Return the code of each name, int32[n], -1 for null."""
+        codes = np.empty(len(names.starts), np.int32)
+        self.reserve(len(names.starts), len(names.data))
+        done = bytes_dict.intern_names(
+            names.data, names.starts, names.ends, self.words, codes
+        )
+        assert done == len(codes)
+        return codes
+
+    def strings(self) -> pa.StringArray:
+        """Return the names by code."""
+        count, end = len(self), int(self.words[bytes_dict.DATA_END])
+        return pa.StringArray.from_buffers(
+            count,
+            pa.py_buffer(self.offsets[: count + 1].data),
+            pa.py_buffer(self.data[:end].data),
+        )
+
+
+class Sheet:
+    """One batch's readings in the making; owns the memory that kernels write to.
+
+    `words` is what kernels take. Rows come in any order; `decoded` sorts them.
+    """
+
+    def __init__(self, readings: int, hint: tuple[int, ...] = (0, 0, 0)) -> None:
+        self.words: I8 = np.zeros(bytes_sheet.WORDS, np.int64)
+        self._columns: list[npt.NDArray[Any]] = []
+        self._names = {
+            table: _Names(
+                self.words[table : table + bytes_dict.WORDS],
+                max(_ENTRIES_MIN, entries),
+                32 * max(_ENTRIES_MIN, entries),
+            )
+            for table, entries in zip(_TABLES, hint, strict=True)
+        }
+        self._seen = np.zeros(0, np.int64)
+        self._allocate(max(readings, 1))
+        self._reserve_seen()
+
+    @property
+    def hint(self) -> tuple[int, ...]:
+        """Names per table, for the next batch's tables: only speed depends on it."""
+        return tuple(
+            min(len(names) * 5 // 4, _ENTRIES_HINT_MAX)
+            for names in self._names.values()
+        )
+
+    def grow(self, size: int) -> None:
+        """Have room for any record of `size` bytes (see `bytes_sheet.fits`)."""
+        readings = size // bytes_sheet.MEMBER_BYTES_MIN + 2
+        for names in self._names.values():
+            names.reserve(readings, size + bytes_dict.NAME_BYTES_MAX + 1)
+        self._reserve_seen()
+        count, capacity = len(self), len(self._columns[0])
+        if count + readings > capacity:
+            self._allocate(max(2 * capacity, count + readings))
+
+    def __len__(self) -> int:
+        return int(self.words[bytes_sheet.COUNT])
+
+    def _allocate(self, capacity: int) -> None:
+        columns = [np.empty(capacity, kind) for kind in _COLUMN_TYPES]
+        for new, old in zip(columns, self._columns, strict=False):
+            new[: len(self)] = old[: len(self)]
+        self._columns = columns
+        self.words[: len(columns)] = [column.ctypes.data for column in columns]
+        self.words[bytes_sheet.CAPACITY] = capacity
+
+    def _reserve_seen(self) -> None:
+        names = self._names[bytes_sheet.PROPERTIES]
+        entries = int(names.words[bytes_dict.ENTRIES])
+        if len(self._seen) < entries:
+            seen = np.full(entries, -1, np.int64)
+            seen[: len(self._seen)] = self._seen
+            self._seen = seen
+            self.words[bytes_sheet.SEEN] = seen.ctypes.data
+
+    def add(self, rows: Sequence[tuple[int, Sequence[Reading]]]) -> None:
+        """Append the readings of strictly decoded records, given as (row, readings)."""
+        flat = [reading for _, readings in rows for reading in readings]
+        if not flat:
+            return
+        counts = [len(readings) for _, readings in rows]
+        numbers = np.array([row for row, _ in rows], np.int32)
+        ordinals = [k for count in counts for k in range(count)]
+        device, property_, unit, time, value, quality, flags = zip(*flat, strict=True)
+        self.extend(
+            [
+                np.repeat(numbers, counts),
+                np.array(ordinals, np.int32),
+                self.codes(bytes_sheet.DEVICES, device),
+                self.codes(bytes_sheet.PROPERTIES, property_),
+                self.codes(bytes_sheet.UNITS, unit),
+                np.array(time, np.int64),
+                np.array(value, np.float64),
+                np.array(quality, np.int8),
+                np.array(flags, np.uint16),
+            ]
+        )
+
+    def codes(self, table: int, names: Iterable[str | None]) -> I4:
+        """Return the code of each name, -1 for None; the names are already checked."""
+        column = pa.array(names, pa.string()).cast(pa.binary())
+        return self._names[table].intern(wire_bytes(cast("pa.BinaryArray", column)))
+
+    def extend(self, columns: Sequence[npt.NDArray[Any]]) -> None:
+        """Append whole columns in the order and types of `DECODED`'s storage."""
+        count, more = len(self), len(columns[0])
+        if count + more > len(self._columns[0]):
+            self._allocate(max(2 * count, count + more))
+        for target, column in zip(self._columns, columns, strict=True):
+            target[count : count + more] = column
+        self.words[bytes_sheet.COUNT] = count + more
+
+    def decoded(self, rejects: Iterable[Reject]) -> Decoded:
+        """Return the batch: readings by (row, ordinal), rejects by row."""
+        count = len(self)
+        columns = [column[:count] for column in self._columns]
+        rows = columns[bytes_sheet.ROW]
+        if count and bool(np.any(rows[1:] < rows[:-1])):
+            # Ordinals of one row are already ascending, and the sort is stable.
+            order = np.argsort(rows, kind="stable")
+            columns = [column[order] for column in columns]
+        arrays: list[Any] = [pa.array(column) for column in columns]
+        for table, names in self._names.items():
+            place = _COLUMN_OF[table]
+            arrays[place] = _dictionary(columns[place], names.strings())
+        arrays[bytes_sheet.TIME] = arrays[bytes_sheet.TIME].cast(
+            DECODED.field("event_time").type
+        )
+        # `DECODED` has its columns in the sheet's order.
+        readings = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
+        return Decoded(readings, tuple(sorted(rejects, key=lambda reject: reject.row)))
+
+
+def _dictionary(codes: I4, names: pa.StringArray) -> "pa.Array[Any]":
+    """Return codes and names as one array; names nobody uses are left out.
+
+    A record that was refused half-way may have entered names; they must not be seen.
+    """
+    used: B1 = np.zeros(len(names) + 1, np.bool_)
+    used[codes] = True  # -1 marks the entry behind the last
+    absent = codes < 0 if used[-1] else None
+    if not used[:-1].all():
+        fresh = np.cumsum(used, dtype=np.int32) - 1
+        fresh[-1] = -1
+        codes = fresh[codes]
+        names = names.filter(pa.array(used[:-1]))
+    return pa.DictionaryArray.from_arrays(codes, names, mask=absent).cast(NAME)

@@ -1,0 +1,177 @@
+"""Confluent framing: which writer schema a record has, and what to do when it is unknown.
+
+A framed record is the byte 0, the schema id as int32 big endian, and the body (for
+Protobuf the body starts with a list of message indexes). The newer form, byte 1 and a
+16-byte GUID, is refused with a clear word. Nothing is ever guessed from the bytes: the
+operator declares a topic framed, and a record without frame is malformed.
+
+`Framed` is what the Avro and the Protobuf decoder share: it groups a batch by schema id
+and lets the `Plan` compiled for each schema decode its rows.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import numpy as np
+
+from streamproc.codecs.columns import B1, I4, I8, U1, Sheet, WireBytes, wire_bytes
+from streamproc.codecs.strict import RECORD_BYTES_MAX, Reading, Refused, printable
+from streamproc.core.ports import SchemaProblem, WireSchema
+from streamproc.core.values import Decoded, Reason, Records, Reject
+
+HEADER_BYTES: Final = 5
+SCHEMAS_MAX: Final = 4096
+"""Schemas and certain problems kept; beyond, the oldest are asked for again."""
+
+
+class SchemaUnusable(Exception):
+    """A writer schema cannot be read into readings; the message says what it uses."""
+
+
+class Plan(Protocol):
+    """One writer schema, compiled."""
+
+    def scan(self, body: WireBytes, rows: I4, sheet: Sheet) -> U1:
+        """Decode the certain rows into the sheet; return 1 for each doubtful one."""
+        ...
+
+    def strict(self, body: bytes) -> list[Reading]:
+        """Decode one body. Raises `Refused`."""
+        ...
+
+
+def scan_all(
+    scan: Callable[[int], int], body: WireBytes, sheet: Sheet, count: int
+) -> None:
+    """Call a kernel until it is through; the sheet grows whenever it stops for room."""
+    done = 0
+    while done < count:
+        done = scan(done)
+        if done < count:
+            sheet.grow(int(body.ends[done] - body.starts[done]))
+
+
+def frame(schema_id: int, body: bytes) -> bytes:
+    """Return `body` framed with magic byte 0 and a schema id of 0 to 2**31 - 1."""
+    return b"\0" + schema_id.to_bytes(4, "big") + body
+
+
+class Framed:
+    """`Decoder` of Confluent-framed records; `compile_schema` makes a schema's plan."""
+
+    def __init__(self, compile_schema: Callable[[WireSchema], Plan]) -> None:
+        self._compile = compile_schema
+        self._schemas: dict[int, Plan | Reject] = {}
+        self._fleeting: dict[int, Reject] = {}
+        self._hint: tuple[int, ...] = (0, 0, 0)
+
+    def missing(self, records: Records) -> frozenset[int]:
+        """Return the schema ids of well-framed records nobody has told of yet."""
+        framed, ids = _schema_ids(wire_bytes(records.values))
+        unknown = set(np.unique(ids[framed]).tolist())
+        return frozenset(unknown - self._schemas.keys() - self._fleeting.keys())
+
+    def learn(self, schema_id: int, schema: WireSchema | SchemaProblem) -> None:
+        """Compile a schema, or keep the reason why its records are refused."""
+        if isinstance(schema, SchemaProblem) and not schema.missing:
+            detail = printable(f"schema {schema_id}: {schema.detail}")
+            self._fleeting[schema_id] = Reject(0, Reason.REGISTRY_UNAVAILABLE, detail)
+            return
+        self._fleeting.pop(schema_id, None)
+        while len(self._schemas) >= SCHEMAS_MAX:
+            del self._schemas[next(iter(self._schemas))]
+        self._schemas[schema_id] = self._plan(schema_id, schema)
+
+    def _plan(
+        self, schema_id: int, schema: WireSchema | SchemaProblem
+    ) -> Plan | Reject:
+        if isinstance(schema, SchemaProblem):
+            detail = schema.detail
+        else:
+            try:
+                return self._compile(schema)
+            except SchemaUnusable as unusable:
+                detail = str(unusable)
+        detail = printable(f"schema {schema_id}: {detail}")
+        return Reject(0, Reason.UNKNOWN_SCHEMA, detail)
+
+    def decode(self, records: Records) -> Decoded:
+        """Return readings and rejects of the whole batch."""
+        payloads = wire_bytes(records.values)
+        framed, ids = _schema_ids(payloads)
+        rejects = [
+            Reject(row, *_why_unframed(payloads, row))
+            for row in np.flatnonzero(~framed).tolist()
+        ]
+        sheet = Sheet(len(records) + 64, self._hint)
+        strict: list[tuple[int, list[Reading]]] = []
+        for schema_id in np.unique(ids[framed]).tolist():
+            rows = np.flatnonzero(framed & (ids == schema_id)).astype(np.int32)
+            plan = self._plan_of(schema_id)
+            if isinstance(plan, Reject):
+                rejects += [Reject(r, plan.reason, plan.detail) for r in rows.tolist()]
+            else:
+                body = WireBytes(
+                    payloads.data,
+                    payloads.starts[rows] + HEADER_BYTES,
+                    payloads.ends[rows],
+                )
+                _decode_rows(plan, body, rows, sheet, strict, rejects)
+        sheet.add(strict)
+        self._fleeting.clear()
+        self._hint = sheet.hint
+        return sheet.decoded(rejects)
+
+    def _plan_of(self, schema_id: int) -> Plan | Reject:
+        known = self._schemas.get(schema_id) or self._fleeting.get(schema_id)
+        if known is not None:
+            return known
+        detail = f"schema {schema_id} was not asked for"
+        return Reject(0, Reason.REGISTRY_UNAVAILABLE, detail)
+
+
+def _decode_rows(
+    plan: Plan,
+    body: WireBytes,
+    rows: I4,
+    sheet: Sheet,
+    strict: list[tuple[int, list[Reading]]],
+    rejects: list[Reject],
+) -> None:
+    doubtful = plan.scan(body, rows, sheet)
+    for k in np.flatnonzero(doubtful).tolist():
+        row = int(rows[k])
+        try:
+            strict.append((row, plan.strict(body[k] or b"")))
+        except Refused as refused:
+            rejects.append(Reject(row, refused.reason, refused.detail))
+
+
+def _schema_ids(payloads: WireBytes) -> tuple[B1, I8]:
+    """Return per row whether it is framed by magic 0, and its schema id where it is."""
+    sizes = payloads.sizes
+    framed = (sizes >= HEADER_BYTES) & (sizes <= RECORD_BYTES_MAX)
+    starts = np.where(framed, payloads.starts, 0)
+    ids = np.zeros(len(starts), np.int64)
+    for k in range(1, HEADER_BYTES):
+        # Rows that are not framed read the padding's or any row's bytes; masked below.
+        ids = (ids << 8) | payloads.data[starts + k]
+    framed &= (payloads.data[starts] == 0) & (ids < 1 << 31)
+    return framed, ids
+
+
+def _why_unframed(payloads: WireBytes, row: int) -> tuple[Reason, str]:
+    payload = payloads[row]
+    if not payload:
+        return Reason.EMPTY, "no payload" if payload is None else "0 bytes"
+    size = len(payload)
+    if size > RECORD_BYTES_MAX:
+        return Reason.TOO_LARGE, f"{size} bytes, at most {RECORD_BYTES_MAX} are read"
+    if payload[0] == 1:
+        detail = "framed by a schema GUID (magic byte 1); only ids are supported"
+        return Reason.UNKNOWN_SCHEMA, detail
+    if payload[0] == 0 and size >= HEADER_BYTES:
+        return Reason.MALFORMED, "the schema id is negative"
+    if payload[0] == 0:
+        return Reason.MALFORMED, f"{size} bytes end within the schema id"
+    return Reason.MALFORMED, f"first byte {payload[0]:#04x} is no Confluent framing"

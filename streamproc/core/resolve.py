@@ -1,0 +1,298 @@
+"""Step 5: whose reading is it, of what, in which unit; or why not.
+
+The city comes from the topic, else from the device list, never from the payload. A record
+is refused whole: its first faulty reading (by ordinal) names the reason. One reading is
+checked in this order: city and device, property, unit, event time (1700..2200, then
+`future_us` and `past_us` against broker time), value, device cap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamproc.core.definition import Definition, DeviceSpec, PropertySpec
+from streamproc.core.series_table import SeriesTable
+from streamproc.core.values import Decoded, Reason, Records, Reject
+from streamproc.kernels import resolve as kernels
+
+I4 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int64]
+Column: TypeAlias = "pa.Array[Any]"
+
+_REASONS = {
+    kernels.UNKNOWN_CITY: Reason.UNKNOWN_CITY,
+    kernels.UNKNOWN_DEVICE: Reason.UNKNOWN_DEVICE,
+    kernels.OTHER_CITY: Reason.UNKNOWN_DEVICE,
+    kernels.UNKNOWN_PROPERTY: Reason.UNKNOWN_PROPERTY,
+    kernels.UNKNOWN_UNIT: Reason.UNKNOWN_UNIT,
+    kernels.BAD_TIME: Reason.BAD_TIME,
+    kernels.FUTURE: Reason.FUTURE,
+    kernels.PAST: Reason.PAST,
+    kernels.BAD_VALUE: Reason.BAD_VALUE,
+    kernels.DEVICE_CAP: Reason.DEVICE_CAP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What became of a batch: accepted rows in order, and every refused record by row."""
+
+    accepted: kernels.Accepted
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A dictionary column: codes by row, -1 where null, and the names."""
+
+    codes: I4
+    names: Sequence[str]
+
+
+def dictionary_column(column: Column) -> _Column:
+    """Return codes (int32[n], -1 for null) and names of a dictionary array."""
+    assert isinstance(column, pa.DictionaryArray), column.type
+    indices = column.indices
+    if indices.null_count:
+        indices = indices.fill_null(-1)
+    codes = np.asarray(indices).astype(np.int32, copy=False)
+    names: Any = column.dictionary.to_pylist()
+    return _Column(codes, names)
+
+
+def _int64(column: Column) -> I8:
+    return np.asarray(column.view(pa.int64()))
+
+
+class _Registry:
+    """The property registry as arrays."""
+
+    def __init__(self, properties: Sequence[PropertySpec]) -> None:
+        self.codes = {spec.property: code for code, spec in enumerate(properties)}
+        units = {unit for spec in properties for unit, _, _ in spec.units}
+        units |= {spec.unit for spec in properties}
+        self.units = {unit: code for code, unit in enumerate(sorted(units))}
+        shape = (len(properties), len(self.units))
+        self.action = np.full(shape, kernels.REFUSED, np.int8)
+        self.scale = np.ones(shape)
+        self.shift = np.zeros(shape)
+        for code, spec in enumerate(properties):
+            for unit, scale, shift in spec.units:
+                place = (code, self.units[unit])
+                self.action[place] = kernels.CONVERTED
+                self.scale[place], self.shift[place] = scale, shift
+            self.action[code, self.units[spec.unit]] = kernels.AS_IS
+        lows = [-np.inf if spec.low is None else spec.low for spec in properties]
+        highs = [np.inf if spec.high is None else spec.high for spec in properties]
+        self.low, self.high = np.array(lows, float), np.array(highs, float)
+        many = [any(u != spec.unit for u, _, _ in spec.units) for spec in properties]
+        self.many = np.array(many, np.int8)
+
+    def of_batch(
+        self, properties: Sequence[str], units: Sequence[str]
+    ) -> kernels.Properties:
+        """Return the kernel's view for one batch's names."""
+        return kernels.Properties(
+            self.low,
+            self.high,
+            self.many,
+            self.action,
+            self.scale,
+            self.shift,
+            np.array([self.codes.get(name, -1) for name in properties], np.int32),
+            np.array([self.units.get(name, -1) for name in units], np.int32),
+        )
+
+
+class Resolver:
+    """Resolves the batches of one topic against a definition; new series go to `table`."""
+
+    def __init__(self, topic: str, definition: Definition, table: SeriesTable) -> None:
+        self._table = table
+        self._registry = _Registry(definition.properties)
+        self._cities = {spec.slug: code for code, spec in enumerate(definition.cities)}
+        self.topic_city = dict(definition.topic_cities).get(topic)
+        self._listed: dict[str, DeviceSpec] = {}
+        for spec in definition.devices:
+            # A device listed under two cities belongs to this topic's, else to the first.
+            if spec.city == self.topic_city or spec.device not in self._listed:
+                self._listed[spec.device] = spec
+        past = definition.past_us
+        self._limits = kernels.Limits(
+            definition.future_us,
+            kernels.UNBOUNDED if past is None else past,
+            definition.devices_max,
+        )
+
+    @property
+    def property_codes(self) -> dict[str, int]:
+        """Return the code of every property."""
+        return self._registry.codes
+
+    def place(self, device: str) -> int:
+        """Return the code of a device's city, or minus the fault."""
+        spec = self._listed.get(device)
+        if self.topic_city is not None:
+            if spec is not None and spec.city != self.topic_city:
+                return -kernels.OTHER_CITY
+            return self._cities[self.topic_city]
+        if spec is not None:
+            return self._cities[spec.city]
+        return -(kernels.UNKNOWN_DEVICE if self._listed else kernels.UNKNOWN_CITY)
+
+    def interval_us(self, device: str) -> int:
+        """Return a device's declared interval, 0 without one."""
+        spec = self._listed.get(device)
+        return 0 if spec is None or spec.interval_us is None else spec.interval_us
+
+    def _devices(self, names: Sequence[str]) -> kernels.Devices:
+        ids, listed = self._table.device_ids, self._listed
+        id_ = np.fromiter(map(ids.get, names, repeat(-1)), np.int32, len(names))
+        city = np.empty(len(names), np.int32)
+        known = id_ >= 0
+        city[known] = self._table.device_city[id_[known]]
+        for code in np.flatnonzero(~known).tolist():
+            city[code] = self.place(names[code])
+        bits, scale, shift = 0, np.ones(len(names)), np.zeros(len(names))
+        flags = np.zeros(len(names), np.uint16)
+        if listed:
+            bits = kernels.UNREGISTERED_FLAG
+            for code, name in enumerate(names):
+                spec = listed.get(name)
+                if spec is None:
+                    flags[code] = bits
+                elif spec.scale != 1.0 or spec.offset != 0.0:
+                    flags[code] = kernels.CALIBRATED_FLAG
+                    scale[code], shift[code] = spec.scale, spec.offset
+        return kernels.Devices(id_, city, flags, scale, shift)
+
+    def resolve(self, records: Records, decoded: Decoded) -> Resolved:
+        """Accept or refuse every record of a batch; new devices and series get ids."""
+        batch = decoded.readings
+        device = dictionary_column(batch.column("device"))
+        kind = dictionary_column(batch.column("property"))
+        unit = dictionary_column(batch.column("unit"))
+        n, table = batch.num_rows, self._table
+        rows = kernels.Decoded(
+            row=np.asarray(batch.column("row")),
+            ordinal=np.asarray(batch.column("ordinal")),
+            device=device.codes,
+            property=kind.codes,
+            unit=unit.codes,
+            event=_int64(batch.column("event_time")),
+            value=np.asarray(batch.column("value")),
+            quality=np.asarray(batch.column("quality")),
+            flags=np.asarray(batch.column("flags")),
+            offset=records.offsets,
+            broker=records.broker_us,
+        )
+        devices = self._devices(device.names)
+        properties = self._registry.of_batch(kind.names, unit.names)
+        names = table.working(n, len(device.names), properties.property_of)
+        accepted, rejected = _room(n, len(records))
+        counters = np.array([0, 0, 0, table.series_count], np.int64)
+        kernels.resolve(
+            len(table.devices),
+            kernels.Decoded._make(_plain(column) for column in rows),
+            devices,
+            properties,
+            self._limits,
+            names,
+            accepted,
+            rejected,
+            counters,
+        )
+        fresh = names.new_name[: counters[kernels.NEW_DEVICES]]
+        table.add_devices([device.names[code] for code in fresh], devices.city[fresh])
+        series = int(counters[kernels.SERIES]) - table.series_count
+        table.add_series(names.new_device[:series], names.new_property[:series])
+        count, refused = (
+            int(counters[kernels.ACCEPTED]),
+            int(counters[kernels.REJECTED]),
+        )
+        own = self._rejects(rejected, refused, rows, (device, kind, unit), records)
+        return Resolved(
+            kernels.Accepted._make(column[:count] for column in accepted),
+            tuple(sorted((*decoded.rejects, *own), key=lambda reject: reject.row)),
+        )
+
+    def _rejects(
+        self,
+        rejected: kernels.Rejected,
+        count: int,
+        rows: kernels.Decoded,
+        columns: tuple[_Column, _Column, _Column],
+        records: Records,
+    ) -> list[Reject]:
+        found = []
+        for row, fault, reading in zip(
+            *(part[:count].tolist() for part in rejected), strict=True
+        ):
+            detail = self._detail(fault, reading, rows, columns, records, row)
+            found.append(Reject(row, _REASONS[fault], detail))
+        return found
+
+    def _detail(
+        self,
+        fault: int,
+        reading: int,
+        rows: kernels.Decoded,
+        columns: tuple[_Column, _Column, _Column],
+        records: Records,
+        row: int,
+    ) -> str:
+        device, kind, unit = (
+            column.names[code] if (code := column.codes[reading]) >= 0 else ""
+            for column in columns
+        )
+        ahead_s = (int(rows.event[reading]) - int(records.broker_us[row])) / 1e6
+        where = f"reading {int(rows.ordinal[reading])}"
+        listed = self._listed.get(device)
+        texts = {
+            kernels.UNKNOWN_CITY: f"device {device!r}: the topic belongs to no city",
+            kernels.UNKNOWN_DEVICE: f"device {device!r} is not on the device list",
+            kernels.OTHER_CITY: f"device {device!r} is registered under "
+            f"{listed.city if listed else ''!r}, the topic belongs to {self.topic_city!r}",
+            kernels.UNKNOWN_PROPERTY: f"property {kind!r} is not declared",
+            kernels.UNKNOWN_UNIT: f"unit {unit!r} is not declared for {kind!r}",
+            kernels.BAD_TIME: f"event time {int(rows.event[reading])} us is outside 1700..2200",
+            kernels.FUTURE: f"event time is {ahead_s:.3f} s ahead of broker time",
+            kernels.PAST: f"event time is {-ahead_s:.3f} s behind broker time",
+            kernels.BAD_VALUE: f"value of {kind!r} is not finite in its canonical unit",
+            kernels.DEVICE_CAP: f"device {device!r} is one more than "
+            f"devices_max = {self._limits.devices_max}",
+        }
+        return f"{where}: {texts[fault]}"
+
+
+def _plain(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return the column as the kernel is compiled for it: Arrow's memory is read-only.
+
+    Numba would compile each mix of read-only and writable arguments anew; the kernel
+    reads these and nothing else.
+    """
+    return np.require(column, None, ["C", "W"])
+
+
+def _room(readings: int, records: int) -> tuple[kernels.Accepted, kernels.Rejected]:
+    accepted = kernels.Accepted(
+        row=np.empty(readings, np.int32),
+        ordinal=np.empty(readings, np.int32),
+        series=np.empty(readings, np.int32),
+        device=np.empty(readings, np.int32),
+        property=np.empty(readings, np.int32),
+        city=np.empty(readings, np.int32),
+        event=np.empty(readings, np.int64),
+        value=np.empty(readings, np.float64),
+        quality=np.empty(readings, np.int8),
+        flags=np.empty(readings, np.uint16),
+        offset=np.empty(readings, np.int64),
+        ingest=np.empty(readings, np.int64),
+    )
+    rejected = kernels.Rejected(*(np.empty(records, np.int32) for _ in range(3)))
+    return accepted, rejected

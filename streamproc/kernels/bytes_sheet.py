@@ -1,0 +1,110 @@
+"""Where the wire kernels write readings: one sheet of columns, three tables of names.
+
+A sheet is an array of int64 words handed around as one address: the addresses of the
+nine columns of `core.schemas.DECODED`, their capacity and count, three name-table
+descriptors (`bytes_dict`), and `SEEN`, one int64 per property code that remembers where
+in the present record the property was met. `streamproc.codecs.columns.Sheet` owns the
+memory; it grows between records, never within one.
+"""
+
+# ruff: noqa: PLR0917  (a kernel is flat)
+
+import numpy as np
+
+from streamproc.kernels._jit import kernel
+from streamproc.kernels.bytes_dict import has_room
+from streamproc.kernels.bytes_raw import (
+    load_i32,
+    load_i64,
+    store_f64,
+    store_i8,
+    store_i32,
+    store_i64,
+    store_u16,
+)
+
+ROW, ORDINAL, DEVICE, PROPERTY, UNIT, TIME, VALUE, QUALITY, FLAGS = range(9)
+CAPACITY = 9
+COUNT = 10
+SEEN = 11
+DEVICES = 16
+PROPERTIES = 24
+UNITS = 32
+WORDS = 40
+
+NO_UNIT = -1
+MEMBER_BYTES_MIN = 4
+"""A further reading takes at least this many bytes of a record in every wire format."""
+
+ORDINAL_BITS = 20
+"""A record of at most 64 KiB holds fewer readings than this many bits can count."""
+
+
+@kernel
+def fits(sheet: int, size: int, key_size: int) -> bool:
+    """Tell whether any record of `size` bytes with a key of `key_size` has room."""
+    readings = size // MEMBER_BYTES_MIN + 2
+    return (
+        load_i64(sheet + 8 * COUNT) + readings <= load_i64(sheet + 8 * CAPACITY)
+        and has_room(sheet + 8 * DEVICES, 2, size + key_size)
+        and has_room(sheet + 8 * PROPERTIES, readings, size)
+        and has_room(sheet + 8 * UNITS, readings, size)
+    )
+
+
+@kernel
+def put(sheet: int, code: int, unit: int, value: float) -> None:
+    """Append one reading of property `code`; `finish` gives it the rest."""
+    count = load_i64(sheet + 8 * COUNT)
+    store_i32(load_i64(sheet + 8 * PROPERTY) + 4 * count, np.int32(code))
+    store_i32(load_i64(sheet + 8 * UNIT) + 4 * count, np.int32(unit))
+    store_f64(load_i64(sheet + 8 * VALUE) + 8 * count, value)
+    store_i64(sheet + 8 * COUNT, count + 1)
+
+
+@kernel
+def first_time_here(sheet: int, row: int, code: int, ordinal: int) -> bool:
+    """Note that property `code` is reading `ordinal` of `row`; False if it already was met."""
+    place = load_i64(sheet + 8 * SEEN) + 8 * code
+    if load_i64(place) >> ORDINAL_BITS == row:
+        return False
+    store_i64(place, (row << ORDINAL_BITS) | ordinal)
+    return True
+
+
+@kernel
+def set_unit(sheet: int, first: int, row: int, code: int, unit: int) -> bool:
+    """Give the reading of property `code` in `row` its unit; False if it has one already.
+
+    A property the record has no value for is ignored. `first` is the index of the
+    record's first reading.
+    """
+    seen = load_i64(load_i64(sheet + 8 * SEEN) + 8 * code)
+    if seen >> ORDINAL_BITS != row:
+        return True
+    place = first + (seen & ((1 << ORDINAL_BITS) - 1))
+    address = load_i64(sheet + 8 * UNIT) + 4 * place
+    if load_i32(address) != NO_UNIT:
+        return False
+    store_i32(address, np.int32(unit))
+    return True
+
+
+@kernel
+def finish(
+    sheet: int, first: int, row: int, device: int, time: int, quality: int, flags: int
+) -> None:
+    """Fill the columns that all readings of one record, from index `first` on, share."""
+    rows = load_i64(sheet + 8 * ROW)
+    ordinals = load_i64(sheet + 8 * ORDINAL)
+    devices = load_i64(sheet + 8 * DEVICE)
+    times = load_i64(sheet + 8 * TIME)
+    qualities = load_i64(sheet + 8 * QUALITY)
+    marks = load_i64(sheet + 8 * FLAGS)
+    for k in range(first, load_i64(sheet + 8 * COUNT)):
+        store_i32(rows + 4 * k, np.int32(row))
+        store_i32(ordinals + 4 * k, np.int32(k - first))
+        store_i32(devices + 4 * k, np.int32(device))
+        store_i64(times + 8 * k, time)
+        store_i8(qualities + k, np.int8(quality))
+        store_u16(marks + 2 * k, np.uint16(flags))

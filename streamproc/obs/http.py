@@ -1,0 +1,165 @@
+"""A very small HTTP server for /metrics, /healthz and /readyz: GET and HEAD, nothing else.
+
+Standard library only. Every request is bounded in size and time, connections in number,
+and each is closed after one answer; nothing of a request is ever echoed or logged.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self
+
+from streamproc.obs.health import Judgement
+
+HEAD_BYTES_MAX: Final = 8 * 1024
+CONNECTIONS_MAX: Final = 32
+TIMEOUT_S: Final = 5.0
+_METHODS: Final = frozenset({b"GET", b"HEAD"})
+_WORDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route says."""
+
+    body: bytes
+    status: HTTPStatus = HTTPStatus.OK
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Route = Callable[[], Answer]
+
+
+def judged(judge: Callable[[], Judgement], *, ready: bool) -> Route:
+    """Return the route of /readyz (`ready`) or /healthz: 200 or 503, with the reasons."""
+
+    def answer() -> Answer:
+        found = judge()
+        good = found.ready if ready else found.healthy
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        document = {
+            "status": "ok" if good else "failing",
+            "healthy": found.healthy,
+            "ready": found.ready,
+            "reasons": list(found.reasons),
+        }
+        body = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+        return Answer(body, status, "application/json")
+
+    return answer
+
+
+class Server:
+    """A listening server; use it as an async context manager, or `close` it."""
+
+    def __init__(self, routes: Mapping[str, Route], timeout_s: float) -> None:
+        self._routes = {path.encode(): route for path, route in routes.items()}
+        self._timeout_s = timeout_s
+        self._busy = 0
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """Return the port in use, also where 0 was asked for."""
+        assert self._server is not None, "only while it listens"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def listen(self, host: str, port: int) -> None:
+        """Start. Raises `OSError` where the address cannot be had."""
+        self._server = await asyncio.start_server(
+            self._serve, host, port, limit=HEAD_BYTES_MAX
+        )
+
+    async def close(self) -> None:
+        """Stop listening; safe twice. Requests under way end by their time limit."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if self._busy >= CONNECTIONS_MAX:
+            writer.transport.abort()
+            return
+        self._busy += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                writer.write(await self._answer(reader))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (TimeoutError, ConnectionError):
+            writer.transport.abort()
+        finally:
+            self._busy -= 1
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        except asyncio.IncompleteReadError:
+            return _plain(HTTPStatus.BAD_REQUEST)
+        words = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(words) != _WORDS or not words[2].startswith(b"HTTP/1."):
+            return _plain(HTTPStatus.BAD_REQUEST)
+        method, target = words[0], words[1].partition(b"?")[0]
+        if method not in _METHODS:
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+        route = self._routes.get(target)
+        if route is None:
+            return _plain(HTTPStatus.NOT_FOUND)
+        return _encoded(route(), with_body=method == b"GET")
+
+
+async def serve(
+    host: str,
+    port: int,
+    routes: Mapping[str, Route],
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Server:
+    """Listen on `host` and `port` (0: a free one) and answer `routes` (path to route).
+
+    Routes run on the event loop and must be quick.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    server = Server(routes, timeout_s)
+    await server.listen(host, port)
+    return server
+
+
+def _plain(status: HTTPStatus) -> bytes:
+    return _encoded(Answer(f"{status.phrase}\n".encode(), status), with_body=True)
+
+
+def _encoded(answer: Answer, *, with_body: bool) -> bytes:
+    allow = (
+        "Allow: GET, HEAD\r\n" if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
+    )
+    head = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        f"{allow}Connection: close\r\n\r\n"
+    )
+    return head.encode() + (answer.body if with_body else b"")

@@ -1,0 +1,150 @@
+"""What leaves the process: early alerts, the outboxes of commits, Kafka's offset hints.
+
+Theory of operation
+-------------------
+An alert that a record alone has triggered may leave at once, to the alert topic; everything
+else leaves after the record that names it is durable (S10). What the topic accepted early is
+left out of the commit's parcel to it. Delivery is the owner's: who takes a partition over
+sends what the log does not know to have left, and who lost it forgets its parcels, so
+receivers see few doubles, all under the ids they know.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from streamproc.core.values import AlertTransition, Emission, TopicPartition
+from streamproc.errors import WorldError
+from streamproc.runtime.compute import Compute
+from streamproc.runtime.parts import ServiceParts
+from streamproc.runtime.worker import Committed, PartitionWorker
+
+EARLY_SINK = "topic"
+"""The outbox whose sink also takes early alerts."""
+
+EARLY_ALERT_S = 2.0
+"""How long an early alert may hold up its partition before it waits for the commit."""
+
+EARLY_REST_US = 10_000_000
+"""After a failure early alerts wait for their commits this long, so nothing is held up."""
+
+HINTS_S = 5.0
+
+
+class Departures:
+    """Lets out what may leave. Every method belongs to the event loop.
+
+    Methods that take a worker are called by whoever holds the turn.
+    """
+
+    def __init__(self, parts: ServiceParts, compute: Compute) -> None:
+        self._parts = parts
+        self._boxes = parts.outboxes
+        self._compute = compute
+        self._clock = parts.clock
+        self._observer = parts.observer
+        self._early_sent: dict[TopicPartition, set[tuple[str, int]]] = {}
+        self._early_again_us: int | None = None
+        self._hints: dict[TopicPartition, tuple[int, int]] = {}
+        self._hinting: dict[TopicPartition, asyncio.Task[None]] = {}
+
+    async def early(self, worker: PartitionWorker, emission: Emission) -> None:
+        """Send what a record alone has triggered; it waits for the commit if it must."""
+        early = [alert for alert in emission.alerts if alert.early]
+        if not early or self._parts.early is None or self._resting():
+            return
+        try:
+            async with asyncio.timeout(EARLY_ALERT_S):
+                await self._parts.early.send(early)
+        except (TimeoutError, WorldError) as error:
+            self._early_again_us = self._clock.monotonic_us() + EARLY_REST_US
+            self._observer.failed("writing", "early_alert", str(error) or "no answer")
+        else:
+            self._early_again_us = None
+            self._observer.alerts_sent(early)
+            sent = self._early_sent.setdefault(worker.origin, set())
+            sent.update((alert.alert_id, alert.transition) for alert in early)
+
+    def _resting(self) -> bool:
+        return (
+            self._early_again_us is not None
+            and self._clock.monotonic_us() < self._early_again_us
+        )
+
+    async def committed(self, worker: PartitionWorker, committed: Committed) -> None:
+        """Let out what the record allows to leave (S10)."""
+        self._parts.failpoint("ack.before")
+        record, origin = committed.record, worker.origin
+        sent = self._early_sent.pop(origin, set())
+        for name, box in self._boxes.items():
+            box.put(origin, self._left(name, record.outbox, sent))
+        if record.outbox:
+            await self.delivered(worker)
+        self._hints[origin] = (record.next, record.n)
+        running = self._hinting.get(origin)
+        if running is None or running.done():
+            self._hinting[origin] = asyncio.create_task(self._hint(origin))
+
+    def _left(
+        self,
+        name: str,
+        alerts: Sequence[AlertTransition],
+        sent: set[tuple[str, int]],
+    ) -> Sequence[AlertTransition]:
+        if name != EARLY_SINK:
+            return alerts
+        return [a for a in alerts if (a.alert_id, a.transition) not in sent]
+
+    async def owned(self, worker: PartitionWorker) -> None:
+        """Send again what the log does not know to have left."""
+        unsent = worker.unsent()
+        alerts = [alert for record in unsent for alert in record.outbox]
+        for box in self._boxes.values():
+            box.forget(worker.origin)
+            box.put(worker.origin, alerts)
+        if unsent:
+            await self.delivered(worker)
+
+    async def delivered(self, worker: PartitionWorker) -> None:
+        """Note beside the log that no alert of a partition is owed any more, if so."""
+        if not any(box.owes(worker.origin) for box in self._boxes.values()):
+            await self._compute(worker.note_sent)
+
+    def lost(self, origin: TopicPartition) -> None:
+        """Forget a partition: whoever owns it next delivers."""
+        self._early_sent.pop(origin, None)
+        for box in self._boxes.values():
+            box.forget(origin)
+
+    async def _hint(self, origin: TopicPartition) -> None:
+        """Tell Kafka for the operators' sake; the log is the truth."""
+        while origin in self._hints:
+            offset, n = self._hints.pop(origin)
+            accepted = await self._parts.source.hint(origin, offset, f"n={n}")
+            self._parts.failpoint("ack.after")
+            if not accepted:
+                self._observer.failed("writing", "offset_hint", origin.source)
+
+    async def drained(self) -> None:
+        """Return once every alert that was queued has left."""
+        await asyncio.gather(*(box.drained() for box in self._boxes.values()))
+
+    async def hinted(self) -> None:
+        """Wait a while for hints under way.
+
+        Raises:
+            Exception: what a hint raised that is neither a refusal nor a timeout.
+        """
+        if self._hinting:
+            done, _ = await asyncio.wait(self._hinting.values(), timeout=HINTS_S)
+            for task in done:
+                task.result()
+
+    async def close(self) -> None:
+        """Give up what is under way and release the sinks."""
+        for task in self._hinting.values():
+            task.cancel()
+        await asyncio.gather(*self._hinting.values(), return_exceptions=True)
+        for box in self._boxes.values():
+            await box.close()
+        if self._parts.early is not None:
+            await self._parts.early.close()

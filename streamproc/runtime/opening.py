@@ -1,0 +1,120 @@
+"""Before a partition flows: where it begins, and whether it is the topic the log knows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamproc.core.chain import Genesis
+from streamproc.core.fingerprint import fingerprint_of
+from streamproc.core.ports import Bounds, Source, StartAt, Store
+from streamproc.core.record import decode_record, topic_label
+from streamproc.core.values import TopicPartition
+from streamproc.errors import SourceMismatch
+from streamproc.runtime.worker import PartitionWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a partition without a log begins; `time_us` only with `StartAt.TIME`."""
+
+    at: StartAt = StartAt.EARLIEST
+    time_us: int | None = None
+
+
+async def begin(
+    source: Source, start: Start, origin: TopicPartition, bounds: Bounds
+) -> Genesis:
+    """Return the first record's content; used once, then the log knows better.
+
+    Raises:
+        Unreachable: the broker would not tell an offset for a time.
+    """
+    if start.at is StartAt.EARLIEST:
+        return Genesis(bounds.begin, "start = earliest")
+    if start.at is StartAt.LATEST:
+        return Genesis(bounds.end, "start = latest")
+    assert start.time_us is not None
+    found = await source.offset_at(origin, start.time_us)
+    offset = bounds.end if found is None else found
+    return Genesis(offset, f"start = time {start.time_us} us")
+
+
+def earlier_topic_ids(
+    store: Store, job: str, topic: str, topic_id: str
+) -> Sequence[str]:
+    """Return the other ids under which this job has a log of a topic of this name.
+
+    Reads one record of each log that may be one; blocking.
+
+    Raises:
+        LogCorrupt: a record that does not parse.
+    """
+    base = f"_streamproc/{job}"
+    prefix = f"{base}/{topic_label(topic)}-"
+    first: dict[str, str] = {}
+    for file in store.list(base):
+        folder, _, name = file.path.rpartition("/")
+        if folder.startswith(prefix) and folder.endswith("/log") and name[:1].isdigit():
+            first.setdefault(folder, file.path)
+    found = set()
+    for path in first.values():
+        data = store.read(path)
+        # A label may end in what looks like an id, so the record decides.
+        record = None if data is None else decode_record(data, path)
+        if record is not None and record.topic == topic:
+            found.add(record.topic_id)
+    return sorted(found - {topic_id})
+
+
+def genesis_of_a_new_topic(
+    planned: Genesis, earlier: Sequence[str], topic: str, topic_id: str, bounds: Bounds
+) -> Genesis:
+    """Return where an accepted topic that was created anew begins: with all it has.
+
+    The configured start was meant for the topic before it.
+    """
+    if not earlier:
+        return planned
+    before = ", ".join(earlier)
+    note = f"start = earliest; {topic} was created anew as {topic_id}, before: {before}"
+    return Genesis(bounds.begin, note)
+
+
+def refuse_recreated(topic: str, topic_id: str, earlier: Sequence[str]) -> None:
+    """Refuse a topic whose name this job knows under another id.
+
+    Raises:
+        SourceMismatch: naming both ids and what to do.
+    """
+    if earlier:
+        msg = (
+            f"{topic} was deleted and created anew: its id is {topic_id}, this job has "
+            f"consumed {', '.join(earlier)}. What was left unread there is gone. "
+            "Accept the new topic in the configuration to go on; it gets a log of its own"
+        )
+        raise SourceMismatch(msg)
+
+
+async def check_source(source: Source, worker: PartitionWorker, bounds: Bounds) -> None:
+    """Refuse a topic that is not the one the log was written from (S4).
+
+    A last record that retention or compaction has removed cannot be compared; the topic
+    id and the bounds still hold. `bounds` must have been asked for after `open`: an owner
+    before us may have gone on until then.
+
+    Raises:
+        SourceMismatch: the position is out of bounds, or the last record is another one.
+    """
+    place = f"{worker.origin.source} offset {worker.position}"
+    if not bounds.begin <= worker.position <= bounds.end:
+        msg = (
+            f"{place}: the broker has [{bounds.begin}, {bounds.end}); "
+            "retention or a recreated topic has overtaken the log"
+        )
+        raise SourceMismatch(msg)
+    known = worker.head.fingerprint
+    if known is None or known.offset < bounds.begin:
+        return
+    found = await source.read_one(worker.origin, known.offset)
+    if len(found) and fingerprint_of(found, 0) != known:
+        msg = f"{place}: record {known.offset} is not the one that was consumed"
+        raise SourceMismatch(msg)

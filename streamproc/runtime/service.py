@@ -1,0 +1,289 @@
+"""The consumer service: the order of things between source, workers, alerts and stop.
+
+Theory of operation
+-------------------
+Tasks share the event loop. *Intake* asks the source for batches and advances the workers.
+The read call waits without a timeout during a rebalance, so no timer may live in it: the
+*ticker* commits by age, and the *watch* asks for end offsets, which may take a broker's
+timeout, and judges silence. Each *outbox* delivers committed alerts. All work on a worker
+happens on one compute thread and under `Ownership.turn`.
+
+A fault stops its partition and is reported; the others go on. The service ends with the
+first fault once none is left, or at the end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from streamproc.core.flush import FlushReason
+from streamproc.core.ports import Decoder
+from streamproc.core.values import Emission, Records, TimerDecision, TopicPartition
+from streamproc.errors import SourceMismatch, Unreachable
+from streamproc.runtime.compute import Compute
+from streamproc.runtime.departures import Departures
+from streamproc.runtime.ownership import Ownership
+from streamproc.runtime.pace import Pace
+from streamproc.runtime.parts import ServiceOptions, ServiceParts
+from streamproc.runtime.worker import PartitionWorker
+
+FETCH_TIMEOUT_MS = 200
+
+
+class Service:
+    """Consumes until stopped, or to the end where asked to. Runs once."""
+
+    def __init__(self, parts: ServiceParts, options: ServiceOptions) -> None:
+        self._parts = parts
+        self._options = options
+        self._source = parts.source
+        self._clock = parts.clock
+        self._observer = parts.observer
+        self._compute = Compute()
+        self._departures = Departures(parts, self._compute)
+        self._owner = Ownership(parts, options, self._compute, self._departures)
+        self._pace = Pace(options.max_rate)
+        self._stopping = asyncio.Event()
+
+    # --- the outside ------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask for a drain: stop reading, commit what is held, leave. Safe twice."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether a drain was asked for."""
+        return self._stopping.is_set()
+
+    @property
+    def workers(self) -> Mapping[TopicPartition, PartitionWorker]:
+        """Return the partitions that are ours now."""
+        return self._owner.workers
+
+    @property
+    def stopped(self) -> Mapping[TopicPartition, Exception]:
+        """Return the partitions that a fault has stopped, with it."""
+        return self._owner.stopped
+
+    async def run(self) -> None:
+        """Run until stopped or, with `until_end`, until done.
+
+        Raises:
+            StreamprocError: the first fault, once no partition is left or at the end.
+        """
+        timers: list[asyncio.Task[None]] = []
+        others: list[asyncio.Task[None]] = []
+        try:
+            await self._source.start(self._owner)
+            timers = [
+                asyncio.create_task(self._repeat(self.commit_old)),
+                asyncio.create_task(self._repeat(self.watch)),
+            ]
+            others = [
+                asyncio.create_task(box.run(self._delivered))
+                for box in self._parts.outboxes.values()
+            ]
+            intake = asyncio.create_task(self._intake())
+            others.append(intake)
+            await self._until_over(intake, [*timers, *others[:-1]])
+            await self._finish(timers)
+        finally:
+            await _cancel([*timers, *others])
+            await self._source.stop()
+            await self._departures.close()
+            self._compute.close()
+        for error in self._owner.stopped.values():
+            raise error
+
+    async def _until_over(
+        self, intake: "asyncio.Task[None]", side: "Sequence[asyncio.Task[None]]"
+    ) -> None:
+        """Wait for the intake's end; another task that ends has failed, and ends it all."""
+        await asyncio.wait([intake, *side], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in side if task.done()]
+        if failed:
+            self._stopping.set()
+        await intake
+        for task in failed:
+            task.result()
+
+    # --- intake -----------------------------------------------------------------------
+
+    async def _intake(self) -> None:
+        while not self._stopping.is_set():
+            await self._owner.open_fresh()
+            for records in await self._fetch():
+                await self._advance(records)
+            if self._options.until_end and self._owner.at_end:
+                if self._owner.empty_handed:
+                    self._observer.failed(
+                        "reading", "no_partitions", "the group gave us none to read"
+                    )
+                return
+            self._owner.raise_if_nothing_is_left()
+
+    async def _fetch(self) -> Sequence[Records]:
+        try:
+            return await self._source.fetch(FETCH_TIMEOUT_MS)
+        except SourceMismatch as error:
+            if not error.source:
+                raise
+            await self._owner.overtaken(error)
+            return ()
+
+    async def _advance(self, records: Records) -> None:
+        worker = self.workers.get(records.origin)
+        if worker is None:
+            return
+        for part in self._pace.slices(records):
+            pause_s = self._pace.wait_s(self._clock.monotonic_us(), len(part))
+            if pause_s > 0:
+                await self._pause(pause_s)
+            if self._stopping.is_set():
+                return
+            decoder = self._parts.decoder_for(records.origin.topic)
+            if not await self._parts.schemas.teach(decoder, part):
+                return
+            async with self._owner.turn:
+                if self.workers.get(records.origin) is not worker:
+                    return
+                await self._step(worker, decoder, part)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not beyond a request to stop."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._clock.sleep(seconds)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(waits)
+
+    async def _step(
+        self, worker: PartitionWorker, decoder: Decoder, records: Records
+    ) -> None:
+        began_us = self._clock.monotonic_us()
+        emission = await self._compute(self._fold, worker, decoder, records)
+        if self.workers.get(worker.origin) is not worker:
+            return  # A drain that ran out of time has abandoned it meanwhile.
+        seconds = (self._clock.monotonic_us() - began_us) / 1e6
+        self._observer.stepped(records, emission, seconds)
+        await self._departures.early(worker, emission)
+        await self._commit_if_due(worker)
+
+    def _fold(
+        self, worker: PartitionWorker, decoder: Decoder, records: Records
+    ) -> Emission:
+        """Decode and fold; on the compute thread."""
+        self._parts.failpoint("decode.before")
+        return worker.step(records, decoder.decode(records))
+
+    async def _commit_if_due(self, worker: PartitionWorker) -> None:
+        """Under the turn."""
+        if self.workers.get(worker.origin) is not worker:
+            return
+        reason = worker.due()
+        if reason is not None:
+            await self._owner.commit(worker, reason)
+
+    async def _delivered(self, origin: TopicPartition) -> None:
+        async with self._owner.turn:
+            worker = self.workers.get(origin)
+            if worker is not None:
+                await self._departures.delivered(worker)
+
+    # --- timers -----------------------------------------------------------------------
+
+    async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._clock.sleep(self._options.tick_us / 1e6)
+            await action()
+
+    async def commit_old(self) -> None:
+        """Commit every span that is old enough: the ticker's work."""
+        for worker in list(self.workers.values()):
+            async with self._owner.turn:
+                await self._commit_if_due(worker)
+
+    async def watch(self) -> None:
+        """Ask every partition's end offset and judge silence: the watch's work.
+
+        An unreachable broker is not silence; nobody else is asked then.
+        """
+        for worker in list(self.workers.values()):
+            try:
+                await self._judge(worker)
+            except Unreachable as error:
+                self._observer.failed("reading", "unreachable", str(error))
+                return
+
+    async def _judge(self, worker: PartitionWorker) -> None:
+        """Take what silence justifies, if the end, asked for afterwards, confirms it."""
+        proposed = await self._proposals(worker, None)
+        bounds = await self._source.bounds(worker.origin)
+        self._observer.lag(worker, bounds.end)
+        if not proposed:
+            return
+        async with self._owner.turn:
+            if self.workers.get(worker.origin) is not worker:
+                return
+            if worker.position < bounds.end or self._stopping.is_set():
+                return
+            timers = await self._propose(worker, frozenset(map(_key, proposed)))
+            if timers:
+                await self._compute(worker.decide, timers)
+                await self._owner.commit(worker, FlushReason.TIMER)
+
+    async def _proposals(
+        self, worker: PartitionWorker, among: "frozenset[_Key] | None"
+    ) -> Sequence[TimerDecision]:
+        async with self._owner.turn:
+            if self.workers.get(worker.origin) is not worker:
+                return ()
+            return await self._propose(worker, among)
+
+    async def _propose(
+        self, worker: PartitionWorker, among: "frozenset[_Key] | None"
+    ) -> Sequence[TimerDecision]:
+        found = await self._compute(worker.proposals, self._options.idle_us)
+        return [t for t in found if among is None or _key(t) in among]
+
+    # --- the end ----------------------------------------------------------------------
+
+    async def _finish(self, timers: "Sequence[asyncio.Task[None]]") -> None:
+        """Commit everything held, close windows if asked to, let alerts leave."""
+        try:
+            async with asyncio.timeout(self._options.drain_s):
+                async with self._owner.turn:
+                    # Under the turn they are not in the middle of anything.
+                    await _cancel(timers)
+                    for worker in list(self.workers.values()):
+                        await self._finish_partition(worker)
+                await self._departures.drained()
+                await self._departures.hinted()
+        except TimeoutError:
+            self._observer.failed(
+                "writing", "drain_budget", "alerts or work left for the next start"
+            )
+
+    async def _finish_partition(self, worker: PartitionWorker) -> None:
+        if self._options.close and not self._stopping.is_set():
+            timers = await self._compute(worker.finals)
+            await self._compute(worker.decide, timers)
+        if worker.dirty:
+            await self._owner.commit(worker, FlushReason.DRAIN)
+
+
+_Key = tuple[str, str, str | None]
+
+
+def _key(timer: TimerDecision) -> _Key:
+    return timer.kind, timer.city, timer.device
+
+
+async def _cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,386 @@
+"""One owned partition, from decoded batch to durable commit. Synchronous; one thread at a time.
+
+Theory of operation
+-------------------
+`open` makes the partition ours: locate the head, finish what an earlier owner left half
+published, fence it with a takeover record, load the newest snapshot and fold the readings
+published since then again (S1-S4 of EXACTLY_ONCE.md 1.2). The refold reads the *published
+readings*, not Kafka: they hold exactly what was accepted, so neither a registry outage nor
+a newer decoder nor the topic's retention can change the state.
+
+`step` folds a batch and buffers its emission; nothing durable happens.
+`commit` is the only way out: cut late parts, write staging, create the record, publish,
+clean (S6-S9, S11). What it returns may leave the process (S10), and not before.
+
+Timer decisions are always the last thing of a span and committed with it at once, so that
+no record is ever folded on top of a decision that a crash could take back.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+import pyarrow as pa
+
+from streamproc.core.definition import Definition
+from streamproc.core.fingerprint import fingerprint_of
+from streamproc.core.flush import FlushPolicy, FlushReason, SnapshotPolicy
+from streamproc.core.ports import (
+    Clock,
+    Failpoint,
+    StagedFile,
+    Store,
+    TableWriter,
+    no_failpoint,
+)
+from streamproc.core.processor import PartitionProcessor
+from streamproc.core.record import (
+    FileEntry,
+    Fingerprint,
+    InputPlan,
+    Kind,
+    LogRecord,
+    RecordCounts,
+    SnapshotRef,
+)
+from streamproc.core.values import (
+    AlertTransition,
+    Decoded,
+    Emission,
+    OffsetSpan,
+    Records,
+    TimerDecision,
+    TopicPartition,
+)
+from streamproc.runtime.partition_log import Draft, Genesis, PartitionLog
+
+ReadingsReader = Callable[[Sequence[FileEntry]], pa.Table]
+"""Reads published `readings` files back as ROUTED_READING, sorted by (offset, ordinal)."""
+
+Zones = Callable[[Definition], Mapping[str, tzinfo]]
+"""Returns every city's time zone by slug; asked for older definitions, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How often a partition commits and snapshots."""
+
+    flush: FlushPolicy = field(default_factory=FlushPolicy)
+    snapshot: SnapshotPolicy = field(default_factory=SnapshotPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTools:
+    """What a worker is built with; `log` belongs to one partition.
+
+    `make_writer` returns an empty writer for files under a definition: what closes because
+    of a change is still filed under the definition before it.
+    """
+
+    log: PartitionLog
+    make_writer: Callable[[Definition], TableWriter]
+    store: Store
+    clock: Clock
+    read_readings: ReadingsReader
+    zones: Zones
+    failpoint: Failpoint = no_failpoint
+
+
+@dataclass(slots=True)
+class _Open:
+    """What the open span has seen so far; thrown away at every commit."""
+
+    start: int
+    opened_us: int | None = None
+    counts: RecordCounts = field(default_factory=RecordCounts)
+    timers: list[TimerDecision] = field(default_factory=list)
+    outbox: list[AlertTransition] = field(default_factory=list)
+    alerts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A durable commit: its record, what may now leave, and what it cost."""
+
+    record: LogRecord
+    reason: FlushReason
+    files: int
+    alerts: int
+    seconds: float
+
+
+class PartitionWorker:
+    """The state of one assigned partition.
+
+    Not thread-safe: every method is called from the one compute thread.
+    """
+
+    def __init__(
+        self,
+        origin: TopicPartition,
+        tools: WorkerTools,
+        options: WorkerOptions,
+    ) -> None:
+        self.origin = origin
+        self._log = tools.log
+        self._make_writer = tools.make_writer
+        self._store = tools.store
+        self._clock = tools.clock
+        self._read_readings = tools.read_readings
+        self._zones = tools.zones
+        self._failpoint = tools.failpoint
+        self._options = options
+        self._processor: PartitionProcessor | None = None
+        self._writer: TableWriter | None = None
+        self._open = _Open(start=0)
+        self._position = 0
+        self._fingerprint: Fingerprint | None = None
+        self._inputs: tuple[InputPlan, ...] = ()
+        self._snapshot_us = 0
+        self._snapshot_rows = 0
+
+    @property
+    def processor(self) -> PartitionProcessor:
+        """Return the running state; only after `open`."""
+        assert self._processor is not None, "open() comes first"
+        return self._processor
+
+    @property
+    def writer(self) -> TableWriter:
+        """Return what buffers the open span; only after `open`."""
+        assert self._writer is not None, "open() comes first"
+        return self._writer
+
+    @property
+    def position(self) -> int:
+        """Return the next offset to fold."""
+        return self._position
+
+    @property
+    def head(self) -> LogRecord:
+        """Return the newest record of our log."""
+        return self._log.head
+
+    # --- becoming the owner -------------------------------------------------------
+
+    def open(
+        self, definition: Definition, genesis: Callable[[], Genesis]
+    ) -> Committed | None:
+        """Take the partition over and rebuild its state; return a `config` commit if one was due.
+
+        Raises:
+            Fenced: another owner keeps winning.
+            LogCorrupt, StoreFault: the log cannot be trusted; the partition must stop.
+        """
+        head = self._log.open(definition, genesis).record
+        self._position = head.next
+        self._fingerprint = head.fingerprint
+        self._inputs = head.inputs
+        self._restore(head)
+        self._open = _Open(start=head.next)
+        if head.definition == definition.sha256():
+            return None
+        return self._reconfigure(definition)
+
+    def _restore(self, head: LogRecord) -> None:
+        definition = self._log.definition(head.definition)
+        zones = self._zones(definition)
+        self._writer = self._make_writer(definition)
+        now_us = self._clock.monotonic_us()
+        if head.snapshot is None:
+            self._processor = PartitionProcessor(self.origin, definition, zones)
+        else:
+            tables = self._log.read_snapshot(head.snapshot)
+            self._processor = PartitionProcessor.restore(
+                self.origin, definition, zones, tables, now_us
+            )
+        self._snapshot_us, self._snapshot_rows = now_us, 0
+        for record in self._log.records_since_snapshot():
+            self._refold(record, now_us)
+
+    def _refold(self, record: LogRecord, now_us: int) -> None:
+        """Do again, without emitting, what `record` did to the state; order as in `commit`."""
+        files = [entry for entry in record.files if entry.dataset == "readings"]
+        if files:
+            self.processor.refold(self._read_readings(files))
+            self._snapshot_rows += record.counts.readings
+        for timer in record.timers:
+            self.processor.take(timer, now_us)
+        self.processor.cut(record.n)
+
+    def _reconfigure(self, definition: Definition) -> Committed:
+        self._processor, emission = self.processor.reconfigure(
+            definition, self._zones(definition), self._position
+        )
+        self._keep(emission)
+        committed = self.commit(FlushReason.CONFIG, definition=definition.sha256())
+        self._writer = self._make_writer(definition)
+        return committed
+
+    def still_ours(self) -> bool:
+        """Tell whether nobody has written to the log since our last record ("keep hot")."""
+        return not self.dirty and self._log.still_ours()
+
+    def unsent(self) -> tuple[LogRecord, ...]:
+        """Return the records whose alerts may not have left, in order."""
+        return self._log.unsent()
+
+    def note_sent(self) -> None:
+        """Note that every alert up to the head has left."""
+        self._log.note_sent()
+
+    # --- folding ------------------------------------------------------------------
+
+    def step(self, records: Records, decoded: Decoded) -> Emission:
+        """Fold one batch that starts at or after `position`; nothing durable happens."""
+        assert records.span.start >= self._position, (
+            records.span,
+            self._position,
+        )
+        self._failpoint("decode.after")
+        emission = self.processor.step(records, decoded, self._clock.monotonic_us())
+        if self._open.opened_us is None:
+            self._open.opened_us = self._clock.monotonic_us()
+        if len(records):
+            self._fingerprint = fingerprint_of(records, len(records) - 1)
+        self._position = records.span.end
+        self._count(records, emission)
+        self._keep(emission)
+        return emission
+
+    def decide(self, timers: Sequence[TimerDecision]) -> Emission | None:
+        """Apply timer decisions at `position`; the caller commits before the next step."""
+        last = None
+        for timer in timers:
+            assert timer.offset == self._position, (timer, self._position)
+            last = self.processor.take(timer, self._clock.monotonic_us())
+            self._open.timers.append(timer)
+            self._keep(last)
+        return last
+
+    def proposals(self, idle_us: int) -> tuple[TimerDecision, ...]:
+        """Return the timer decisions that silence up to now would justify."""
+        return self.processor.due(self._clock.monotonic_us(), idle_us, self._position)
+
+    def finals(self) -> tuple[TimerDecision, ...]:
+        """Return the decisions that close every open window."""
+        return self.processor.finals(self._position)
+
+    def adopt(self, plan: InputPlan) -> None:
+        """Note what the offsets from `plan.base` on mean; logged with the next commit."""
+        if plan not in self._inputs:
+            self._inputs = (*self._inputs, plan)
+
+    def _keep(self, emission: Emission) -> None:
+        self.writer.append(emission)
+        self._open.alerts += len(emission.alerts)
+        self._open.outbox.extend(emission.alerts)
+
+    def _count(self, records: Records, emission: Emission) -> None:
+        counts, was = emission.counts, self._open.counts
+        quarantined = sum(counts.quarantined.values())
+        self._open.counts = RecordCounts(
+            records=was.records + len(records),
+            decoded=was.decoded + len(records) - quarantined,
+            readings=was.readings + sum(counts.readings.values()),
+            late=was.late + sum(counts.late.values()),
+            quarantined=was.quarantined + quarantined,
+            skipped=was.skipped,
+            aggregates=was.aggregates,
+        )
+
+    # --- committing ---------------------------------------------------------------
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether a commit would have anything to say."""
+        return self._position > self._open.start or bool(self._open.timers)
+
+    def due(self) -> FlushReason | None:
+        """Return why the open span should be committed now, None while it should not."""
+        if not self.dirty or self._open.opened_us is None:
+            return None
+        rows, size_bytes = self.writer.buffered()
+        age_us = self._clock.monotonic_us() - self._open.opened_us
+        return self._options.flush.due(rows=rows, size_bytes=size_bytes, age_us=age_us)
+
+    def commit(
+        self,
+        reason: FlushReason,
+        *,
+        definition: str | None = None,
+    ) -> Committed:
+        """Make the open span durable and visible (S6-S9, S11).
+
+        Raises:
+            Fenced: somebody else owns the log; this worker must be dropped.
+            StoreFault, LogCorrupt: the partition must stop.
+        """
+        began_us = self._clock.monotonic_us()
+        span = OffsetSpan(self._open.start, self._position)
+        late = self.processor.cut(self._log.head.n + 1)
+        self.writer.append_aggregates(late)
+        staging = self._log.staging()
+        files = self.writer.write(self._store, staging, self._log.stem(span), span)
+        snapshot = self._stage_snapshot(reason)
+        draft = self._draft(reason, files, snapshot, definition)
+        record = self._log.commit(draft)
+        alerts, self._open = self._open.alerts, _Open(start=self._position)
+        self._log.publish()
+        self._log.clean()
+        seconds = (self._clock.monotonic_us() - began_us) / 1e6
+        return Committed(record, reason, len(files), alerts, seconds)
+
+    def _stage_snapshot(self, reason: FlushReason) -> SnapshotRef | None:
+        now_us = self._clock.monotonic_us()
+        rows = self._snapshot_rows + self._open.counts.readings
+        due = reason in (
+            FlushReason.CONFIG,
+            FlushReason.DRAIN,
+        ) or self._options.snapshot.due(rows=rows, age_us=now_us - self._snapshot_us)
+        if not due:
+            self._snapshot_rows = rows
+            return None
+        snapshot = self._log.stage_snapshot(self.processor.snapshot())
+        self._snapshot_us, self._snapshot_rows = now_us, 0
+        return snapshot
+
+    def _draft(
+        self,
+        reason: FlushReason,
+        files: Sequence[StagedFile],
+        snapshot: SnapshotRef | None,
+        definition: str | None,
+    ) -> Draft:
+        opened = self._open
+        span = self._position - opened.start
+        counts = opened.counts
+        return Draft(
+            kind=self._kind(reason),
+            next=self._position,
+            files=tuple(files),
+            counts=RecordCounts(
+                records=counts.records,
+                decoded=counts.decoded,
+                readings=counts.readings,
+                late=counts.late,
+                quarantined=counts.quarantined,
+                skipped=span - counts.records,
+                aggregates=sum(f.rows for f in files if f.dataset == "aggregates"),
+            ),
+            snapshot=snapshot,
+            watermarks=dict(self.processor.watermarks),
+            timers=tuple(opened.timers),
+            outbox=tuple(opened.outbox),
+            fingerprint=self._fingerprint,
+            inputs=self._inputs,
+            definition=definition or self._log.head.definition,
+        )
+
+    def _kind(self, reason: FlushReason) -> Kind:
+        if reason is FlushReason.CONFIG:
+            return "config"
+        if self._position > self._open.start or not self._open.timers:
+            return "commit"
+        final = any(timer.kind == "final" for timer in self._open.timers)
+        return "final" if final else "timer"

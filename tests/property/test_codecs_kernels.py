@@ -1,0 +1,249 @@
+"""The byte kernels against slow, obvious twins."""
+
+import math
+import random
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streamproc.codecs.columns import Sheet, wire_bytes
+from streamproc.codecs.strict import UNIT_NS, Refused, epoch_time, rfc3339_time
+from streamproc.core.values import Flag
+from streamproc.kernels import bytes_dict, bytes_fields, bytes_sheet, bytes_text
+from streamproc.kernels.bytes_raw import PAD
+from tests.support.wire import records_of
+
+
+class Placed:
+    """Bytes at an address, padded; the neighbours are digits, quotes and braces."""
+
+    def __init__(self, data: bytes) -> None:
+        self._memory = np.frombuffer(
+            b'7"}:' * 4 + data + b'9"}:' * PAD, np.uint8
+        ).copy()
+        self.at = self._memory.ctypes.data + 16
+        self.end = self.at + len(data)
+
+
+def read_number(text: bytes) -> tuple[bool, float, int]:
+    placed = Placed(text)
+    certain, negative, mantissa, decimals, after = bytes_text.number(
+        placed.at, placed.end
+    )
+    if not certain:
+        return False, 0.0, 0
+    certain, value = bytes_text.to_double(negative, mantissa, decimals)
+    return certain, value, after - placed.at
+
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,20})?", fullmatch=True)
+
+
+@given(NUMBERS | st.floats(allow_nan=False, allow_infinity=False).map(repr))
+@example("9007199254740993")
+@example("0.9007199254740993")
+@example("900719925474099.3")
+@example("-0.0")
+@example("0.000000000000000001")
+@example("999999999999999999")
+@example("4503599627370497.5")
+@example("4503599627370496.5")
+def test_a_certain_number_is_the_nearest_double(text: str) -> None:
+    certain, value, size = read_number(text.encode())
+
+    if certain:
+        assert size == len(text)
+        assert value == float(text)
+        assert math.copysign(1, value) == math.copysign(1, float(text))
+    else:
+        digits = text.partition("e")[0].strip("-").removeprefix("0.")
+        assert "e" in text or sum(map(str.isdigit, digits)) > 18
+
+
+def test_every_number_of_up_to_18_digits_is_certain_and_the_nearest_double() -> None:
+    seed = 20260131
+    print("seed", seed)  # noqa: T201  (pytest shows it when the test fails)
+    rng = random.Random(seed)
+    for _ in range(40_000):
+        # Few decimals put the quotient next to a tie, where the remainder decides.
+        decimals = rng.choice([1, 2, 3, rng.randrange(1, 19)])
+        digits = str(rng.randrange(1 << 53, 10**18)).rjust(decimals + 1, "0")
+        text = f"{digits[:-decimals]}.{digits[-decimals:]}"
+
+        assert read_number(text.encode()) == (True, float(text), len(text)), text
+
+
+@given(st.text("0123456789-+.eE ", max_size=24))
+def test_what_is_no_number_is_never_certain_to_its_end(text: str) -> None:
+    certain, value, size = read_number(text.encode())
+
+    if certain:
+        # A prefix may be a number; whoever reads on meets the rest.
+        assert value == float(text[:size])
+        assert text[:size].strip() == text[:size]
+        assert not text[:size].lstrip("-").startswith(("00", "01"))
+
+
+TIMES = st.from_regex(
+    r"[012][0-9]{3}-[01][0-9]-[0-3][0-9][Tt x][0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
+    r"(\.[0-9]{0,10})?([Zz]|[+-][0-2][0-9]:[0-6][0-9])?",
+    fullmatch=True,
+)
+
+
+@given(TIMES | st.datetimes().map(lambda moment: moment.isoformat() + "Z"))
+@example("2024-02-29T23:59:59.999999999-23:59")
+@example("2023-02-29T00:00:00Z")
+@example("1900-02-29T00:00:00Z")
+@example("2000-02-29T00:00:00Z")
+@example("0001-01-02T00:00:00Z")
+@example("9999-12-30T23:59:59.9+00:00")
+def test_times_read_by_the_kernel_are_those_of_the_strict_path(text: str) -> None:
+    placed = Placed(text.encode())
+    stated, event_us = bytes_text.rfc3339_us(placed.at, placed.end)
+
+    try:
+        expected = rfc3339_time(text, zone_assumed=True)
+    except Refused:
+        assert stated == -1
+    else:
+        assert (event_us, stated == 0) == (
+            expected[0],
+            bool(expected[1] & Flag.TZ_ASSUMED),
+        )
+
+
+@given(
+    st.booleans(),
+    st.integers(0, 10**18),
+    st.integers(0, 18),
+    st.sampled_from(sorted(set(UNIT_NS.values()))),
+)
+def test_a_certain_epoch_time_is_the_exact_floor(
+    negative: bool, mantissa: int, decimals: int, unit_ns: int
+) -> None:
+    certain, event_us = bytes_text.epoch_us(negative, mantissa, decimals, unit_ns)
+
+    exact = Fraction(-mantissa if negative else mantissa, 10**decimals)
+    if certain:
+        assert event_us == exact * unit_ns // 1000
+    elif decimals == 0 and mantissa * unit_ns < 10**18:
+        # Whole numbers of this size are certain unless they are out of bounds.
+        try:
+            epoch_time(int(exact), unit_ns)
+        except Refused:
+            return
+        raise AssertionError
+
+
+def is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+UGLY = st.lists(
+    st.sampled_from(
+        [
+            b"a",
+            b"\x7f",
+            b"\x80",
+            b"\xc0\x80",
+            b"\xc3\xa9",
+            b"\xe0\x80\x80",
+            b"\xe2\x82\xac",
+            b"\xed\xa0\x80",
+            b"\xf0\x80\x80\x80",
+            b"\xf0\x9f\x8c\xb3",
+            b"\xf4\x90\x80\x80",
+            b"\xf5",
+            b"\xff",
+            b"\xc3",
+            b"\n",
+            b"\x00",
+        ]
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+@given(st.binary(max_size=8) | UGLY)
+def test_utf_8_is_what_python_decodes(data: bytes) -> None:
+    placed = Placed(data)
+
+    assert bytes_dict.is_utf8(placed.at, len(data)) == is_text(data)
+    assert bytes_text.is_clean(placed.at, placed.end) == (
+        is_text(data) and not any(byte < 0x20 for byte in data)
+    )
+
+
+NAMES = st.sampled_from(
+    [b"d%d" % k for k in range(9)] + [b"x" * 16, b"x" * 17, b"x" * 33]
+)
+
+
+@given(
+    st.lists(
+        NAMES | UGLY | st.none() | st.binary(max_size=40) | st.just(b"y" * 257),
+        max_size=60,
+    )
+)
+def test_codes_are_given_in_the_order_names_are_first_met(
+    names: list[bytes | None],
+) -> None:
+    sheet = Sheet(1)
+    given_names = wire_bytes(records_of(names).values)
+    table = sheet.words[bytes_sheet.DEVICES : bytes_sheet.DEVICES + bytes_dict.WORDS]
+    codes = np.full(len(names), -7, np.int32)
+
+    done = bytes_dict.intern_names(
+        given_names.data, given_names.starts, given_names.ends, table, codes
+    )
+
+    known: dict[bytes, int] = {}
+    for name, code in zip(names, codes.tolist(), strict=True):
+        good = (
+            name is not None
+            and 0 < len(name) <= 256
+            and is_text(name)
+            and not any(byte < 0x20 or byte == 0x7F for byte in name)
+        )
+        assert code == (known.setdefault(name, len(known)) if good and name else -1)
+    assert done == len(names)
+
+
+@given(st.lists(st.integers(0, 3000), max_size=400))
+def test_tables_grow_without_losing_a_name(numbers: list[int]) -> None:
+    sheet = Sheet(1)
+    names = [f"a device with a long name, number {number}" for number in numbers]
+    half = len(names) // 2
+
+    first = sheet.codes(bytes_sheet.DEVICES, names[:half])
+    sheet.grow(60_000)
+    second = sheet.codes(bytes_sheet.DEVICES, names[half:])
+
+    known: dict[str, int] = {}
+    expected = [known.setdefault(name, len(known)) for name in names]
+    assert [*first.tolist(), *second.tolist()] == expected
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=3))
+def test_varints_are_read_as_they_are_written(value: int, rest: bytes) -> None:
+    groups = bytearray()
+    left = value
+    while left > 0x7F:
+        groups.append(left & 0x7F | 0x80)
+        left >>= 7
+    data = bytes((*groups, left))
+    placed = Placed(data + rest)
+
+    word, after = bytes_fields.varint(placed.at, placed.end)
+
+    assert (int(word), after - placed.at) == (value, len(data))
+    assert bytes_fields.varint(placed.at, placed.at + len(data) - 1)[1] == -1
+    signed = (value >> 1) ^ -(value & 1)
+    assert bytes_fields.zigzag(np.uint64(value)) == signed

@@ -1,0 +1,168 @@
+"""Records to decode, decoded rows to compare, and naive readers of the wire formats."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import msgspec
+import numpy as np
+import pyarrow as pa
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from streamproc.codecs.encode import (
+    WireReading,
+    encode_arrow,
+    encode_avro,
+    encode_json,
+    encode_protobuf,
+)
+from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
+from streamproc.core.ports import Decoder, WireSchema
+from streamproc.core.schemas import DECODED
+from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
+
+SCHEMA_ID = 7
+AVRO_SCHEMA = WireSchema("avro", READING_AVSC)
+PROTOBUF_SCHEMA = WireSchema("protobuf", READING_PROTO)
+
+Row = tuple[int, int, str, str, str | None, int, float, int, int]
+"""row, ordinal, device, property, unit, event time in µs, value, quality, flags."""
+
+
+def records_of(
+    values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+) -> Records:
+    count = len(values)
+    return Records(
+        TopicPartition("telemetry.razlog", 0),
+        np.arange(count, dtype=np.int64),
+        np.full(count, -1, np.int64),
+        pa.array(values, pa.binary()),
+        pa.array(keys if keys is not None else [None] * count, pa.binary()),
+        OffsetSpan(0, count),
+    )
+
+
+def rows_of(decoded: Decoded) -> list[Row]:
+    """Return the readings as tuples, after Arrow's own full validation."""
+    readings = decoded.readings
+    readings.validate(full=True)
+    assert readings.schema.equals(DECODED)
+    columns = [
+        (column.cast(pa.int64()) if field.name == "event_time" else column).to_pylist()
+        for field, column in zip(readings.schema, readings.columns, strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def names_of(decoded: Decoded, column: str) -> list[str]:
+    """Return the dictionary of a column."""
+    found: Any = decoded.readings[column]
+    names: list[str] = found.dictionary.to_pylist()
+    return names
+
+
+def learnt(decoder: Decoder, kind: str) -> Decoder:
+    """Teach a decoder the project's own schema where it needs one."""
+    if kind == "avro":
+        decoder.learn(SCHEMA_ID, AVRO_SCHEMA)
+    elif kind == "protobuf":
+        decoder.learn(SCHEMA_ID, PROTOBUF_SCHEMA)
+    return decoder
+
+
+def encoded(kind: str, readings: Sequence[WireReading]) -> list[bytes]:
+    """Return one payload a reading in the project's own schema."""
+    if kind == "json":
+        return encode_json(readings)
+    if kind == "avro":
+        return encode_avro(readings, SCHEMA_ID)
+    if kind == "protobuf":
+        return encode_protobuf(readings, SCHEMA_ID)
+    return [encode_arrow([reading]) for reading in readings]
+
+
+def naive_json(payload: bytes) -> list[tuple[Any, ...]]:
+    """Read a flat document with msgspec and datetime: (device, property, unit, time, value).
+
+    Raises ValueError, KeyError or TypeError for what is no such document.
+    """
+    document = msgspec.json.decode(payload)
+    device, time = document["device"], document["time"]
+    if isinstance(time, str):
+        moment = datetime.fromisoformat(time.upper().replace(" ", "T"))
+        passed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        event_us = (passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds
+    else:
+        event_us = (
+            None  # the text is needed for exactness: compared with the strict path
+        )
+    if document.get("values") is not None:
+        units = document.get("units") or {}
+        return [
+            (device, name, units.get(name) or None, event_us, float(value))
+            for name, value in document["values"].items()
+        ]
+    unit = document.get("unit") or None
+    value = float(document["value"])
+    return [(device, document["property"], unit, event_us, value)]
+
+
+_AVRO = fastavro.parse_schema(msgspec.json.decode(READING_AVSC))
+
+
+def naive_avro(payload: bytes) -> tuple[Any, ...]:
+    """Read a framed datum of the project's schema with fastavro."""
+    stream = BytesIO(payload[5:])
+    found: Any = fastavro.schemaless_reader(stream, _AVRO)
+    assert not stream.read()
+    passed = found["time"] - datetime(1970, 1, 1, tzinfo=UTC)
+    event_us = (passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds
+    quality = 1 if found["quality"] is None else found["quality"]
+    unit = found["unit"] or None
+    return (
+        *(found["device"], found["property"], unit, event_us, found["value"], quality),
+    )
+
+
+def _reading_class() -> Any:
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="naive.proto", package="naive", syntax="proto3"
+    )
+    message = file.message_type.add(name="Reading")
+    for number, (name, kind, optional) in enumerate(
+        [
+            ("device", kinds.TYPE_STRING, False),
+            ("property", kinds.TYPE_STRING, False),
+            ("time_us", kinds.TYPE_INT64, False),
+            ("value", kinds.TYPE_DOUBLE, True),
+            ("unit", kinds.TYPE_STRING, True),
+            ("quality", kinds.TYPE_SINT32, True),
+        ],
+        start=1,
+    ):
+        field = message.field.add(
+            name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL
+        )
+        if optional:
+            field.proto3_optional = True
+            field.oneof_index = len(message.oneof_decl)
+            message.oneof_decl.add(name=f"_{name}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("naive.Reading"))
+
+
+ProtobufReading = _reading_class()
+
+
+def naive_protobuf(payload: bytes) -> tuple[Any, ...]:
+    """Read a framed message of the project's schema with the protobuf package."""
+    assert payload[5] == 0
+    found = ProtobufReading.FromString(payload[6:])
+    quality = found.quality if found.HasField("quality") else 1
+    unit = found.unit or None
+    return (found.device, found.property, unit, found.time_us, found.value, quality)
