@@ -52,9 +52,9 @@ def _polars(root: Path) -> pl.DataFrame:
 
 
 def _duckdb(query: str, root: Path) -> pl.DataFrame:
-    with duckdb.connect() as connection:
-        found = connection.execute(query.format(root=root)).to_arrow_table()
-    return pl.DataFrame(found)
+    answer = duckdb.sql(query.format(root=root))
+    assert answer is not None, "a query has an answer"
+    return pl.DataFrame(answer.to_arrow_table())
 
 
 def _show(query: str, language: str, answer: pl.DataFrame, root: Path) -> None:

@@ -5,7 +5,7 @@ one core): pyarrow's defaults 270 ns and 23 B a row; the layout below 75 ns and 
 counts, in that order: no null bitmaps, no statistics on strings, DELTA for times and
 offsets, dictionary arrays in. Dictionaries for the small integers save 3 ns more than
 DELTA, which costs 5 ns even for a constant. A page index costs nothing measurable.
-Byte-stream split was as fast as plain and smaller, but Spark's vectorised reader refuses it.
+Byte-stream split was as fast as plain and smaller, but older readers do not know it.
 """
 
 import hashlib
