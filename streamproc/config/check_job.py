@@ -206,7 +206,8 @@ def _check_rules(parsed: Parsed, properties: Mapping[str, PropertySpec]) -> None
         check_property(parsed, ("rules", index, "property"), rule.property, properties)
         for at, slug in enumerate(rule.cities):
             check_city(parsed, ("rules", index, "cities", at), slug)
-        _check_shape(parsed, index, rule)
+        if not parsed.touched("rules", index):
+            _check_shape(parsed, index, rule)
         subject = _subject(parsed, index, rule, windows)
         if subject is not None:
             _check_expression(parsed, index, "when", rule.when, subject)

@@ -1,6 +1,7 @@
 """Checks of everything that leaves the process: brokers, registry, webhooks, folders."""
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,6 +11,7 @@ from streamproc.config.faults import Fault, KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
 from streamproc.config.units import format_duration
+from streamproc.kernels.json_scan import KEY_BYTES_MAX
 
 CITY: Final = "{city}"
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
@@ -227,7 +229,16 @@ def _check_field_names(parsed: Parsed) -> None:
                 parsed.report((codec, key), "is empty")
             elif name in first:
                 parsed.report((codec, key), f"is also the name of {first[name]}")
+            elif codec == "json" and _unusable(name):
+                message = "is too long, or has a character that JSON escapes"
+                parsed.report((codec, key), message)
             first.setdefault(name, key)
+
+
+def _unusable(name: str) -> bool:
+    """Tell whether the scanner cannot look for a key as it stands in a document."""
+    quoted = json.dumps(name, ensure_ascii=False).encode(errors="replace")
+    return len(quoted) > KEY_BYTES_MAX or b"\\" in quoted
 
 
 # --- webhooks -------------------------------------------------------------------------

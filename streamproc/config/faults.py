@@ -8,7 +8,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ KeyPath = tuple[str | int, ...]
 
 SECRET_KEYS: Final = frozenset({"password", "key_password", "secret", "secrets"})
 _SHOWN_MAX: Final = 80
+UNKNOWN_KEY: Final = "unknown key"
 
 
 class _Nothing:
@@ -70,20 +71,36 @@ def _shown(path: KeyPath, value: object) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `did you mean …?`, or which names there are."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, 1, 0.6)
+    close = difflib.get_close_matches(word, names, 4, 0.6)
     if close:
-        return f"did you mean {close[0]}?"
+        # Of equally close ones the plainest: ug/m3 before ug/m³.
+        likeness = {name: _likeness(name, word) for name in close}
+        best = min(n for n in close if likeness[n] == max(likeness.values()))
+        return f"did you mean {best}?"
     return f"there are {listed(names)}" if names else "there are none"
+
+
+def _likeness(name: str, word: str) -> float:
+    return difflib.SequenceMatcher(a=name, b=word).ratio()
 
 
 def value_at(document: object, path: KeyPath) -> object:
     """Return what stands at `path`, or `NOTHING`."""
     for part in path:
+        if isinstance(document, str) or not isinstance(document, Mapping | Sequence):
+            return NOTHING
         try:
-            document = document[part]  # type: ignore[index]  # refused below if it has none
+            document = document[part]  # type: ignore[index]  # the wrong kind raises
         except (KeyError, IndexError, TypeError):
             return NOTHING
     return document
+
+
+def existing(document: object, path: KeyPath) -> KeyPath:
+    """Return the beginning of `path` that there is: a text may stand for a list of one."""
+    while path and value_at(document, path) is NOTHING:
+        path = path[:-1]
+    return path
 
 
 # --- what the models say --------------------------------------------------------------
@@ -122,13 +139,14 @@ def _fault(
     path = detail["loc"]
     if detail["type"] == "missing":
         return Fault(path, "is missing")
+    path = existing(document, path)
     return Fault(path, _message(detail, model), value_at(document, path))
 
 
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     path, kind, facts = detail["loc"], detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key; {nearest(str(path[-1]), keys_at(path[:-1], model))}"
+        return f"{UNKNOWN_KEY}; {nearest(str(path[-1]), keys_at(path[:-1], model))}"
     if kind == "literal_error":
         return f"must be one of {_choices(str(facts['expected']))}"
     if kind in _TABLES:

@@ -12,7 +12,15 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from streamproc.config.faults import NOTHING, Fault, KeyPath, faults_of, value_at
+from streamproc.config.faults import (
+    NOTHING,
+    UNKNOWN_KEY,
+    Fault,
+    KeyPath,
+    existing,
+    faults_of,
+    value_at,
+)
 from streamproc.config.file import File
 from streamproc.config.layers import Layers
 
@@ -27,24 +35,37 @@ class Parsed:
         file: what is valid.
         document: everything, as it was written.
         faults: in the order they were found.
+        refused: those of them that a model found, unknown keys aside.
         places: per list of tables, the original index of each entry of `file`.
     """
 
     file: File
     document: dict[str, Any]
     faults: list[Fault]
+    refused: tuple[Fault, ...] = ()
     places: dict[str, list[int]] = field(default_factory=dict)
 
     def report(self, path: KeyPath, message: str) -> None:
-        """Add a fault about the value at `path` of `file`."""
+        """Add a fault about the value at `path` of `file`.
+
+        Says nothing where a model has refused what is there, or a part of it: the check
+        then saw a default in its place.
+        """
         place = path
         if len(path) > 1 and isinstance(path[1], int):
             index = self.places.get(str(path[0]), [])[path[1]]
             place = (path[0], index, *path[2:])
+        if any(fault.path[: len(place)] == place for fault in self.refused):
+            return
         value = value_at(self.document, place)
         if isinstance(value, dict | list):
             value = NOTHING
         self.faults.append(Fault(place, message, value))
+
+    def touched(self, key: str, index: int) -> bool:
+        """Tell whether a model refused a part of an entry of a list of tables."""
+        entry = (key, self.places[key][index])
+        return any(fault.path[:2] == entry for fault in self.refused)
 
     def written(self, key: str, name: str) -> frozenset[str]:
         """Return the `name` of every entry of a list of tables, valid or not."""
@@ -76,8 +97,14 @@ def parse(layers: Layers) -> Parsed:
                 faults = faults_of(error, layers.document)
             _prune(rest, places, error)
         else:
-            return Parsed(file, layers.document, faults, places)
-    return Parsed(File(), layers.document, faults, {key: [] for key in places})
+            break
+    else:
+        file, places = File(), {key: [] for key in places}
+    return Parsed(file, layers.document, faults, _refused(faults), places)
+
+
+def _refused(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    return tuple(fault for fault in faults if not fault.message.startswith(UNKNOWN_KEY))
 
 
 def _prune(
@@ -85,13 +112,13 @@ def _prune(
 ) -> None:
     """Take out what the model refuses; of a table that lacks a key, the table."""
     paths = {
-        detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"]
-        for detail in error.errors(include_url=False)
+        existing(rest, d["loc"][:-1] if d["type"] == "missing" else d["loc"])
+        for d in error.errors(include_url=False)
     }
     for path in _last_first(paths):
-        holder = value_at(rest, path[:-1])
-        if not path or value_at(rest, path) is NOTHING:
+        if not path:
             continue
+        holder = value_at(rest, path[:-1])
         del holder[path[-1]]  # type: ignore[attr-defined]  # it holds something there
         if len(path) == 2 and isinstance(path[1], int):  # noqa: PLR2004  (an entry of a list)
             del places[str(path[0])][path[1]]

@@ -87,7 +87,7 @@ class Source(Section):
     group: (
         Annotated[str, Matching(r"[^\x00-\x1f]{1,200}", "empty or too long")] | None
     ) = option(None, "Consumer group; without it `streamproc-<job name>`.")
-    start: Start = option(
+    start: Annotated[Start, NoDecode] = option(
         StartPoint(),
         "Where a partition without a log begins: earliest, latest, or an ISO time with "
         "zone. Used once.",

@@ -1,7 +1,7 @@
 """Where the rules' state lies: one cell per (rule, series), in series order.
 
 Only series of a rule's property in the rule's cities have cells, so the memory a rule
-costs (about 120 bytes a cell, its two deadlines included) follows the series it is about.
+costs (136 bytes a cell, its two deadlines included) follows the series it is about.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from streamproc.core.expressions import (
     window_variables,
 )
 from streamproc.core.series import B1, I4, I8, SeriesNames
+from streamproc.kernels import heap
 from streamproc.kernels import rules as kernel
 
 U1 = npt.NDArray[np.uint8]
@@ -171,8 +172,8 @@ class Cells:
         self._book = book
         self._first = np.zeros(1, np.int64)
         self._cells = np.zeros(0, kernel.CELL)
-        self._nodes = np.zeros(0, kernel.NODE)
-        self._roots = np.full(max(len(book.cities), 1), kernel.NO_NODE, np.int64)
+        self._nodes = np.zeros(0, heap.NODE)
+        self._roots = np.full(max(len(book.cities), 1), heap.NO_NODE, np.int64)
         self._count = 0
         self._complete = True
 
@@ -241,20 +242,17 @@ class Cells:
             cells[name] = table[name].to_numpy()
         kept = (cells["rule"] >= 0) & (cells["city"] >= 0) & (cells["series"] >= 0)
         cells = cells[kept]
-        cells = cells[np.argsort(cells["series"], kind="stable")]
-        series_count = int(keep.max(initial=-1)) + 1
         self._cells = cells
         self._count = cells.size
-        self._first = np.searchsorted(
-            cells["series"], np.arange(series_count + 1)
-        ).astype(np.int64)
+        # Only its length counts until `sync` lays the cells out in series order.
+        self._first = np.zeros(int(keep.max(initial=-1)) + 2, np.int64)
         self._complete = False
         self._enqueue()
 
     def _reset(self) -> None:
         self._first = np.zeros(1, np.int64)
         self._cells = np.zeros(0, kernel.CELL)
-        self._nodes = np.zeros(0, kernel.NODE)
+        self._nodes = np.zeros(0, heap.NODE)
         self._count = 0
         self._complete = True
 
@@ -278,10 +276,10 @@ class Cells:
         if count <= self._cells.size:
             return
         room = max(count, 2 * self._cells.size, 64)
-        cells, nodes = np.zeros(room, kernel.CELL), np.zeros(2 * room, kernel.NODE)
+        cells, nodes = np.zeros(room, kernel.CELL), np.zeros(2 * room, heap.NODE)
         cells[: self._count] = self._cells[: self._count]
         nodes[: 2 * self._count] = self._nodes[: 2 * self._count]
-        kernel.outside(nodes, 2 * self._count)
+        heap.outside(nodes, 2 * self._count)
         self._cells, self._nodes = cells, nodes
 
     def _put(self, old: npt.NDArray[np.void]) -> None:
@@ -296,9 +294,9 @@ class Cells:
         self._enqueue()
 
     def _enqueue(self) -> None:
-        self._nodes = np.zeros(2 * self._cells.size, kernel.NODE)
-        self._roots[:] = kernel.NO_NODE
-        kernel.outside(self._nodes, 0)
+        self._nodes = np.zeros(2 * self._cells.size, heap.NODE)
+        self._roots[:] = heap.NO_NODE
+        heap.outside(self._nodes, 0)
         kernel.enqueue_all(self.state)
 
 

@@ -5,8 +5,8 @@ rule order. It carries two independent episodes: the rule's `when` (on readings 
 windows) and its `no_data`.
 
 Deadlines. A pending `for` and a series that may fall silent are due at a known event time.
-Each waits as a node in its city's pairing heap (Fredman et al., Algorithmica 1, 1986), so a
-row costs one comparison with the root, and a cell is looked at only when it may be due:
+Each waits as a node in its city's heap (`kernels.heap`), so a row costs one comparison with
+the root, and a cell is looked at only when it may be due:
 scanning all cells whenever the earliest deadline passes is quadratic where 100,000 devices
 have as many different deadlines. A node's key is a lower bound: readings do not move it, a
 node that comes up too early goes back with the true time. Node 2c is the `for` of cell c,
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamproc.kernels._jit import kernel
+from streamproc.kernels.heap import NO_NODE, pop, push
 
 I1 = npt.NDArray[np.int8]
 I4 = npt.NDArray[np.int32]
@@ -40,9 +41,6 @@ FIRING: Final = 2
 
 WHEN: Final = 1
 CLEAR: Final = 2
-
-NO_NODE: Final = -1
-_OUTSIDE: Final = -2
 
 CELL: Final = np.dtype(
     [
@@ -68,17 +66,6 @@ window. nth: how many earlier episodes the same offset has opened. value: of the
 valid reading while pending. last_seen: highest accepted event time. silent_since: the
 `last_seen` the open `no_data` episode began with. by_timer: a timer opened the episode.
 """
-
-NODE: Final = np.dtype(
-    [
-        ("key", np.int64),
-        ("child", np.int64),
-        ("sibling", np.int64),
-        ("before", np.int64),
-    ],
-    align=True,
-)
-"""One heap node; `before` is the left sibling or, of a first child, the parent."""
 
 RULE: Final = np.dtype(
     [
@@ -148,81 +135,7 @@ WINDOW_LANE: Final = 1
 NO_DATA_LANE: Final = 2
 
 
-# --- the heap of deadlines ------------------------------------------------------------
-
-
-@kernel
-def _meld(nodes: Table, one: int, two: int) -> int:
-    """Make one heap of two roots (`NO_NODE`: empty) and return its root."""
-    if one == NO_NODE:
-        return two
-    if two == NO_NODE:
-        return one
-    if nodes[two]["key"] < nodes[one]["key"]:
-        one, two = two, one
-    child = nodes[one]["child"]
-    nodes[two]["sibling"] = child
-    if child != NO_NODE:
-        nodes[child]["before"] = two
-    nodes[one]["child"] = two
-    nodes[two]["before"] = one
-    return one
-
-
-@kernel
-def _pop(nodes: Table, root: int) -> int:
-    """Take `root` out and return the new root: pairs left to right, then right to left."""
-    child = nodes[root]["child"]
-    nodes[root]["child"] = NO_NODE
-    nodes[root]["before"] = _OUTSIDE
-    done = NO_NODE
-    while child != NO_NODE:
-        other = nodes[child]["sibling"]
-        rest = NO_NODE if other == NO_NODE else nodes[other]["sibling"]
-        nodes[child]["sibling"] = NO_NODE
-        if other != NO_NODE:
-            nodes[other]["sibling"] = NO_NODE
-        pair = _meld(nodes, child, other)
-        nodes[pair]["sibling"] = done
-        done = pair
-        child = rest
-    result = NO_NODE
-    while done != NO_NODE:
-        rest = nodes[done]["sibling"]
-        nodes[done]["sibling"] = NO_NODE
-        result = _meld(nodes, result, done)
-        done = rest
-    if result != NO_NODE:
-        nodes[result]["before"] = NO_NODE
-    return result
-
-
-@kernel
-def _push(nodes: Table, roots: I8, city: int, node: int, key: int) -> None:
-    """Let `node` come up at `key` at the latest; it may wait already."""
-    root = roots[city]
-    if nodes[node]["before"] == _OUTSIDE:
-        nodes[node]["child"] = NO_NODE
-    elif key >= nodes[node]["key"]:
-        return
-    elif node == root:
-        nodes[node]["key"] = key
-        return
-    else:
-        before = nodes[node]["before"]
-        after = nodes[node]["sibling"]
-        if nodes[before]["child"] == node:
-            nodes[before]["child"] = after
-        else:
-            nodes[before]["sibling"] = after
-        if after != NO_NODE:
-            nodes[after]["before"] = before
-    nodes[node]["key"] = key
-    nodes[node]["sibling"] = NO_NODE
-    nodes[node]["before"] = NO_NODE
-    root = _meld(nodes, root, node)
-    nodes[root]["before"] = NO_NODE
-    roots[city] = root
+# --- deadlines ------------------------------------------------------------------------
 
 
 @kernel
@@ -251,19 +164,10 @@ def deadline(state: State, city: int) -> int:
         due = _due(state, root)
         if due == nodes[root]["key"]:
             return due
-        roots[city] = _pop(nodes, root)
+        roots[city] = pop(nodes, root)
         if due != FAR:
-            _push(nodes, roots, city, root, due)
+            push(nodes, roots, city, root, due)
     return FAR
-
-
-@kernel
-def outside(nodes: Table, start: int) -> None:
-    """Make every node from `start` on one that waits in no heap."""
-    for node in range(start, nodes.size):
-        nodes[node]["before"] = _OUTSIDE
-        nodes[node]["child"] = NO_NODE
-        nodes[node]["sibling"] = NO_NODE
 
 
 @kernel
@@ -272,7 +176,7 @@ def enqueue_all(state: State) -> None:
     for node in range(2 * state.cells.size):
         due = _due(state, node)
         if due != FAR:
-            _push(state.nodes, state.roots, state.cells[node >> 1]["city"], node, due)
+            push(state.nodes, state.roots, state.cells[node >> 1]["city"], node, due)
 
 
 # --- transitions ----------------------------------------------------------------------
@@ -318,13 +222,13 @@ def expire(
         root = roots[city]
         if nodes[root]["key"] > until_us:
             break
-        roots[city] = _pop(nodes, root)
+        roots[city] = pop(nodes, root)
         due = _due(state, root)
         if due <= until_us:
             _fire(state, root, due, row, events[count])
             count += 1
         elif due != FAR:
-            _push(nodes, roots, city, root, due)
+            push(nodes, roots, city, root, due)
     return count
 
 
@@ -371,7 +275,7 @@ def _seen(state: State, index: int, rows: Rows, row: int, event: np.void) -> int
         event["trigger"] = since
         event["nth"] = 0
         event["value"] = np.nan
-    _push(state.nodes, state.roots, cell["city"], 2 * index + 1, due)
+    push(state.nodes, state.roots, cell["city"], 2 * index + 1, due)
     return 0 if since == NEVER else 1
 
 
@@ -405,7 +309,7 @@ def _judge(
         for_us = state.rules[cell["rule"]]["for_us"]
         if for_us > 0:
             cell["state"] = PENDING
-            _push(
+            push(
                 state.nodes,
                 state.roots,
                 cell["city"],
@@ -455,7 +359,7 @@ def judge_rows(
                     count += _seen(state, index, rows, row, events[count])
             for index in range(low, high):
                 rule = state.cells[index]["rule"]
-                if rows.valid[row] and state.rules[rule].on_readings:
+                if rows.valid[row] and state.rules[rule]["on_readings"]:
                     bits = truth[rule, which]
                     count += _judge(state, index, rows, row, bits, events[count])
             cursor[1] += 1

@@ -39,10 +39,13 @@ class Progress:
     started_us: int
     stall_us: int = STALL_US
     _joined: bool = False
-    _beat_us: int | None = None
+    _beat_us: int = 0
     _silent: str = ""
     _stopped: dict[str, str] = field(default_factory=dict)
     _places: dict[str, _Place] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._beat_us = self.started_us
 
     def joined(self) -> None:
         """Note that the group has answered, even with no partition for us."""
@@ -53,12 +56,19 @@ class Progress:
         self._beat_us = now_us
 
     def reachable(self, problem: str = "") -> None:
-        """Note whether the broker answers; `problem` is empty if it does."""
+        """Note whether the broker answers; `problem` is empty if it does.
+
+        Once it is back, what waits has its full time again, from the last `beat` on.
+        """
+        if self._silent and not problem:
+            for place in self._places.values():
+                place.moved_us = max(place.moved_us, self._beat_us)
         self._silent = problem
 
     def opened(self, source: str, position: int, now_us: int) -> None:
         """Note that a partition is ours and restored up to `position`."""
         self._joined = True
+        self._beat_us = max(self._beat_us, now_us)
         self._stopped.pop(source, None)
         self._places[source] = _Place(now_us, position, position)
 
@@ -118,9 +128,7 @@ class Progress:
         return found
 
     def _silence(self, now_us: int) -> list[str]:
-        since = self.started_us if self._beat_us is None else self._beat_us
-        if now_us - since <= self.stall_us:
-            return []
-        return [
-            f"the service's timer has not run for {(now_us - since) // 1_000_000} s"
-        ]
+        silent_us = now_us - self._beat_us
+        if not self._places or silent_us <= self.stall_us:
+            return []  # without a partition nobody's progress is at stake
+        return [f"the service's timer has not run for {silent_us // 1_000_000} s"]

@@ -58,7 +58,7 @@ class Server:
     def __init__(self, routes: Mapping[str, Route], timeout_s: float) -> None:
         self._routes = {path.encode(): route for path, route in routes.items()}
         self._timeout_s = timeout_s
-        self._busy = 0
+        self._busy: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -75,10 +75,14 @@ class Server:
         )
 
     async def close(self) -> None:
-        """Stop listening; safe twice. Requests under way end by their time limit."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Stop listening and drop the requests under way; safe twice."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        for task in self._busy:
+            task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,10 +98,11 @@ class Server:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if self._busy >= CONNECTIONS_MAX:
+        task = asyncio.current_task()
+        if task is None or len(self._busy) >= CONNECTIONS_MAX:
             writer.transport.abort()
             return
-        self._busy += 1
+        self._busy.add(task)
         try:
             async with asyncio.timeout(self._timeout_s):
                 writer.write(await self._answer(reader))
@@ -105,9 +110,13 @@ class Server:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError):
-            writer.transport.abort()
+            pass  # the client's trouble; nobody else is told
+        except asyncio.CancelledError:
+            if self._server is not None:
+                raise  # not our `close`
         finally:
-            self._busy -= 1
+            writer.transport.abort()
+            self._busy.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
@@ -116,16 +125,22 @@ class Server:
             return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except asyncio.IncompleteReadError:
             return _plain(HTTPStatus.BAD_REQUEST)
-        words = head.split(b"\r\n", 1)[0].split(b" ")
+        return self._routed(head.split(b"\r\n", 1)[0].split(b" "))
+
+    def _routed(self, words: list[bytes]) -> bytes:
+        """Return the answer to a request line."""
         if len(words) != _WORDS or not words[2].startswith(b"HTTP/1."):
             return _plain(HTTPStatus.BAD_REQUEST)
-        method, target = words[0], words[1].partition(b"?")[0]
-        if method not in _METHODS:
+        if words[0] not in _METHODS:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
-        route = self._routes.get(target)
+        route = self._routes.get(words[1].partition(b"?")[0])
         if route is None:
             return _plain(HTTPStatus.NOT_FOUND)
-        return _encoded(route(), with_body=method == b"GET")
+        try:
+            answer = route()
+        except Exception:  # noqa: BLE001  (a page must not take the service along)
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _encoded(answer, with_body=words[0] == b"GET")
 
 
 async def serve(

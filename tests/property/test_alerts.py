@@ -19,7 +19,7 @@ from streamproc.core.definition import (
 )
 from streamproc.core.series import ClosedWindows, FoldedRows, SeriesNames
 from streamproc.core.values import AlertTransition, TimerDecision, TopicPartition
-from streamproc.kernels import rules
+from streamproc.kernels import heap
 from tests.support.naive_alerts import NaiveAlerts
 
 ORIGIN = TopicPartition("telemetry", 3)
@@ -284,24 +284,24 @@ def _series(names: SeriesNames, found: AlertTransition) -> int:
 def test_the_heap_gives_back_the_lowest_bound_it_was_told(
     script: list[tuple[int, int] | str],
 ) -> None:
-    nodes, roots = np.zeros(12, rules.NODE), np.full(1, rules.NO_NODE, np.int64)
-    rules.outside(nodes, 0)
+    nodes, roots = np.zeros(12, heap.NODE), np.full(1, heap.NO_NODE, np.int64)
+    heap.outside(nodes, 0)
     waiting: dict[int, int] = {}
 
     for line in [*script, *["pop"] * 12]:
         if isinstance(line, tuple):
             node, key = line
-            rules._push(nodes, roots, 0, node, key)
+            heap.push(nodes, roots, 0, node, key)
             waiting[node] = min(key, waiting.get(node, key))
         elif waiting:
             root = int(roots[0])
             assert waiting.pop(root) == min(
                 [int(nodes[root]["key"]), *waiting.values()]
             )
-            roots[0] = rules._pop(nodes, root)
+            roots[0] = heap.pop(nodes, root)
 
     assert not waiting
-    assert roots[0] == rules.NO_NODE
+    assert roots[0] == heap.NO_NODE
 
 
 @pytest.mark.parametrize("seed", range(3))

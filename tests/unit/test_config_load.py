@@ -16,6 +16,7 @@ from streamproc.config.units import StartPoint
 from streamproc.core.definition import CitySpec, DeviceSpec, RuleSpec, WindowSpec
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
 from streamproc.core.ports import StartAt
+from streamproc.simulate.towns import TOWNS
 from tests.support.configs import DESIGN, LEAST, faults, settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -73,8 +74,6 @@ def test_every_example_loads_and_suits_the_schema(name: str) -> None:
 
 
 def test_the_towns_are_the_seven_of_the_simulation() -> None:
-    from streamproc.simulate.towns import TOWNS
-
     found = load(REPOSITORY / "deploy" / "config" / "towns.toml", {})
 
     assert [(c.slug, c.name, c.timezone) for c in found.definition.cities] == sorted(
@@ -87,7 +86,7 @@ def test_the_compose_environment_overrides_the_towns_file() -> None:
         "STREAMPROC_SOURCE__BOOTSTRAP_SERVERS": "kafka:9092",
         "STREAMPROC_SOURCE__ALLOW_PLAINTEXT": "true",
         "STREAMPROC_OUTPUT__ROOT": "/data",
-        "STREAMPROC_METRICS__HOST": "0.0.0.0",
+        "STREAMPROC_METRICS__HOST": "10.0.0.5",
         "STREAMPROC_BAKED_CACHE": "somewhere",
         "PATH": "ignored",
     }
@@ -97,7 +96,7 @@ def test_the_compose_environment_overrides_the_towns_file() -> None:
     assert found.source.bootstrap_servers == "kafka:9092"
     assert found.source.allow_plaintext
     assert found.output.root == "/data"
-    assert found.metrics.host == "0.0.0.0"
+    assert found.metrics.host == "10.0.0.5"
 
 
 def test_every_kind_of_value_can_come_from_the_environment(tmp_path: Path) -> None:
@@ -161,8 +160,12 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
 
 
 def test_rearranging_the_file_leaves_the_definition_as_it_is(tmp_path: Path) -> None:
-    head = '[cities.b]\ntimezone = "Europe/Riga"\n[cities.a]\ntimezone = "Europe/Riga"\n'
-    tail = '[cities.a]\ntimezone = "Europe/Riga"\n[cities.b]\ntimezone = "Europe/Riga"\n'
+    head = (
+        '[cities.b]\ntimezone = "Europe/Riga"\n[cities.a]\ntimezone = "Europe/Riga"\n'
+    )
+    tail = (
+        '[cities.a]\ntimezone = "Europe/Riga"\n[cities.b]\ntimezone = "Europe/Riga"\n'
+    )
     one = '[[windows]]\nname = "1m"\nevery = "1m"\n'
     two = '[[windows]]\nname = "1h"\nevery = "1h"\n'
 
@@ -197,7 +200,8 @@ def test_the_pattern_also_reads_topics_of_unknown_cities(tmp_path: Path) -> None
 def test_unknown_cities_can_be_left_alone(tmp_path: Path) -> None:
     found = settings(
         tmp_path,
-        '[source]\ntopics = ["t.{city}", "u.{city}.x"]\nunknown_topics = "ignore"\n' + LEAST,
+        '[source]\ntopics = ["t.{city}", "u.{city}.x"]\nunknown_topics = "ignore"\n'
+        + LEAST,
     )
 
     assert found.topics.pattern == r"(?:t\.(?:razlog))|(?:u\.(?:razlog)\.x)"
@@ -253,7 +257,9 @@ def test_a_password_may_come_from_the_environment(tmp_path: Path) -> None:
     assert found.source.password.get_secret_value() == "123456"
 
 
-@pytest.mark.parametrize("variable", ["STREAMPROC_SECRETS_DIR", "CREDENTIALS_DIRECTORY"])
+@pytest.mark.parametrize(
+    "variable", ["STREAMPROC_SECRETS_DIR", "CREDENTIALS_DIRECTORY"]
+)
 def test_a_folder_of_secrets_is_read(tmp_path: Path, variable: str) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir()
@@ -269,7 +275,9 @@ def test_a_folder_of_secrets_is_read(tmp_path: Path, variable: str) -> None:
 def test_webhook_secrets_are_read_newest_first(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("n" * 32 + "\n")
     (tmp_path / "old").write_text("o" * 32 + "\n")
-    hook = '[[webhooks]]\nurl = "https://x.example/hook"\nsecret_files = ["new", "old"]\n'
+    hook = (
+        '[[webhooks]]\nurl = "https://x.example/hook"\nsecret_files = ["new", "old"]\n'
+    )
 
     found = settings(tmp_path, LEAST + hook)
 
@@ -314,14 +322,18 @@ def test_files_of_one_city_are_placed_by_their_stream(tmp_path: Path) -> None:
     assert list(found.files.columns) == ["PM2.5", "CO", "wd"]
 
 
-def test_own_properties_join_the_shipped_ones_and_may_replace_them(tmp_path: Path) -> None:
+def test_own_properties_join_the_shipped_ones_and_may_replace_them(
+    tmp_path: Path,
+) -> None:
     text = LEAST + (
         '[[properties]]\nproperty = "goose_count"\nunit = "1"\nlow = 0\n'
         '[[properties]]\nproperty = "pm10"\nunit = "ug/m3"\nhigh = 500\n'
         'units = { "mg/m3" = { scale = 1000 } }\nstates = { clean = 0 }\n'
     )
 
-    found = {spec.property: spec for spec in settings(tmp_path, text).definition.properties}
+    found = {
+        spec.property: spec for spec in settings(tmp_path, text).definition.properties
+    }
 
     assert found["goose_count"].low == 0.0
     assert found["pm10"].high == 500.0
@@ -338,7 +350,9 @@ def test_the_committed_schema_is_the_schema_of_the_code() -> None:
 
     text = json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
 
-    assert committed == text, "run: streamproc schema config > schemas/config.schema.json"
+    assert committed == text, (
+        "run: streamproc schema config > schemas/config.schema.json"
+    )
 
 
 def test_every_option_of_the_schema_says_what_it_does_and_its_default() -> None:
@@ -356,7 +370,9 @@ def test_every_option_of_the_schema_says_what_it_does_and_its_default() -> None:
 
 def test_the_schema_has_no_place_for_secrets() -> None:
     names = {
-        name for table in config_schema()["$defs"].values() for name in table["properties"]
+        name
+        for table in config_schema()["$defs"].values()
+        for name in table["properties"]
     }
 
     assert not {"password", "key_password", "secrets"} & names
@@ -376,7 +392,10 @@ def test_the_explanation_is_plain_data_with_costs(tmp_path: Path) -> None:
     found = describe(settings(tmp_path, DESIGN))
 
     assert json.loads(json.dumps(found)) == found
-    assert [(w["window"], w["slots"]) for w in found["windows"]] == [("1h", 2), ("1m", 2)]
+    assert [(w["window"], w["slots"]) for w in found["windows"]] == [
+        ("1h", 2),
+        ("1m", 2),
+    ]
     assert found["files_per_day"]["aggregates"] == {"1h": 24, "1m": 1440}
     assert found["files_per_day"]["readings"] == 1440
     assert found["source"]["topics"] == [

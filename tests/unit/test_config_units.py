@@ -28,7 +28,23 @@ def test_a_duration_is_read_as_microseconds(text: str, expected_us: int) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "30", "s", "1 m", "1.5s", "-1s", "1s1m", "1M", "1h 30m", "30s\n", "\u0663s", 31, None, True]
+    "text",
+    [
+        "",
+        "30",
+        "s",
+        "1 m",
+        "1.5s",
+        "-1s",
+        "1s1m",
+        "1M",
+        "1h 30m",
+        "30s\n",
+        "\u0663s",
+        31,
+        None,
+        True,
+    ],
 )
 def test_what_is_no_duration_is_refused_with_advice(text: object) -> None:
     with pytest.raises(ValueError, match=r"not a duration; write 250ms, 30s, 1m"):
@@ -47,13 +63,21 @@ def test_a_formatted_duration_reads_back(duration_us: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("64MiB", 64 << 20), ("512 KiB", 512 << 10), ("10MB", 10_000_000), ("7B", 7), ("2GiB", 2 << 30)],
+    [
+        ("64MiB", 64 << 20),
+        ("512 KiB", 512 << 10),
+        ("10MB", 10_000_000),
+        ("7B", 7),
+        ("2GiB", 2 << 30),
+    ],
 )
 def test_a_size_is_read_as_bytes(text: str, expected: int) -> None:
     assert parse_size(text) == expected
 
 
-@pytest.mark.parametrize("text", ["64", "MiB", "64 megs", "1.5GiB", "64mib", "-1B", 65, None])
+@pytest.mark.parametrize(
+    "text", ["64", "MiB", "64 megs", "1.5GiB", "64mib", "-1B", 65, None]
+)
 def test_what_is_no_size_is_refused_with_advice(text: object) -> None:
     with pytest.raises(ValueError, match="not a size; write 512KiB"):
         parse_size(text)
@@ -66,7 +90,9 @@ def test_a_formatted_size_reads_back(size: int) -> None:
 
 def test_a_start_is_a_word_or_a_time_with_a_zone() -> None:
     assert parse_start("latest") == StartPoint(StartAt.LATEST)
-    assert parse_start("1970-01-01T02:00:01+02:00") == StartPoint(StartAt.TIME, 1_000_000)
+    assert parse_start("1970-01-01T02:00:01+02:00") == StartPoint(
+        StartAt.TIME, 1_000_000
+    )
     assert parse_start("2026-03-01T00:00:00.5Z") == StartPoint(
         StartAt.TIME, 1_772_323_200_500_000
     )

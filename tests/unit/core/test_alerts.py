@@ -249,6 +249,41 @@ def test_an_expired_series_stays_expired_although_the_watermark_stands() -> None
     assert scene.engine.next_deadline(1) == 1102
 
 
+@pytest.mark.parametrize("by_timer", [True, False])
+def test_thousands_that_fall_silent_at_once_are_all_told_of(by_timer: bool) -> None:
+    count = 5000
+    ids = np.arange(count, dtype=np.int32)
+    names = SeriesNames(
+        np.ones(count, np.int32), ids, np.ones(count, np.int32),
+        NAMES.cities, [f"d{number}" for number in ids], NAMES.properties,
+    )  # fmt: skip
+    seen = np.full(count, 1000)
+    engine = AlertEngine(ORIGIN, definition(GONE))
+    rows = FoldedRows(
+        ids, names.city, seen, np.arange(count), np.zeros(count),
+        np.ones(count, np.bool_), seen,
+    )  # fmt: skip
+    assert not engine.on_rows(names, rows)
+
+    if by_timer:
+        timer = TimerDecision("idle", "razlog", None, count, 1100)
+        found = engine.on_timer(names, timer, 1000)
+    else:
+        one = [np.asarray(column[:1]).copy() for column in (ids, names.city, seen)]
+        late = one[2] + 100
+        found = engine.on_rows(
+            names,
+            FoldedRows(
+                one[0], one[1], late, np.array([count]), np.zeros(1),
+                np.ones(1, np.bool_), late,
+            ),
+        )  # fmt: skip
+
+    assert len({alert.alert_id for alert in found}) == count - (not by_timer)
+    assert {alert.state for alert in found} == {"firing"}
+    assert engine.next_deadline(1) == (FAR if by_timer else 1200)
+
+
 def test_silence_and_the_condition_are_episodes_of_their_own() -> None:
     both = RuleSpec("both", "pm10", None, "value > 50", None, 0, "w", no_data_us=100)
     scene = Scene(both)

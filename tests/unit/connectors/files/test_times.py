@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamproc.connectors.files.times import NO_EVENT, TimeFormat, to_utc
@@ -133,6 +133,36 @@ def test_iso_times_are_read_as_python_reads_them(
     # Alone Arrow reads it; beside a text that is no time it goes the other way.
     assert read([text]) == [expected]
     assert read([text, "x"]) == [expected, None]
+
+
+@settings(max_examples=1000)
+@given(
+    st.sampled_from(
+        [
+            "2013-03-01",
+            "2013-03-01 05",
+            "2013-03-01T05:06Z",
+            "2013-03-01T05:06:07.123456",
+            "2013-03-01 05:06:07+02:00",
+            "2013-03-01T050607-0230",
+        ]
+    ),
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([*"0123456789-: TZz+.,", ""])),
+        max_size=3,
+    ),
+)
+@example("2013-03-01 05", [])  # Arrow reads it, the first pattern did not
+def test_whether_a_text_is_a_time_does_not_depend_on_its_neighbours(
+    text: str, changes: list[tuple[int, str]]
+) -> None:
+    for place, character in changes:
+        text = text[:place] + character + text[place + 1 :]
+    text = text.strip()
+    alone = read([text])
+    assert read([text, "x"]) == [*alone, None]
+    assert read([text, "2013-03-01"])[:1] == alone
+    assert read([text, "2013-03-01T00:00Z"])[:1] == alone
 
 
 @given(
