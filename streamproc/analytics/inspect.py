@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (row counts from footers)
 
 from streamproc.analytics.logs import LogFolder, find_logs
@@ -190,8 +191,16 @@ def _dataset(dataset: str, window: str, city: Path) -> DatasetSummary:
         window=window,
         city=city.name.removeprefix("city="),
         files=len(files),
-        rows=sum(pq.read_metadata(file).num_rows for file in files),
+        rows=sum(_rows(file) for file in files),
         file_bytes=sum(file.stat().st_size for file in files),
         first_date=min(dates, default=""),
         last_date=max(dates, default=""),
     )
+
+
+def _rows(file: Path) -> int:
+    """Return a file's rows; 0 where it cannot be read, which is for `verify` to tell."""
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowInvalid, OSError):
+        return 0

@@ -1,9 +1,9 @@
 """The command line's root: the commands, and one place where errors become exit codes."""
 
-from collections.abc import Sequence
-from typing import Annotated
+import functools
+from collections.abc import Callable, Sequence
+from typing import Annotated, ParamSpec
 
-import click
 import typer
 
 from streamproc import __version__
@@ -34,15 +34,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command("demo")(demo.demo)
-app.command("run")(run_service.run)
-app.command("check")(check.check)
-app.command("simulate")(simulate.simulate)
-app.command("replay")(replay.replay)
-app.command("inspect")(inspect.inspect)
+P = ParamSpec("P")
+
+
+def exiting(command: Callable[P, int | None]) -> Callable[P, None]:
+    """Let a command say its exit code by returning it."""
+
+    @functools.wraps(command)
+    def run_and_exit(*args: P.args, **kwargs: P.kwargs) -> None:
+        code = command(*args, **kwargs)
+        if code:
+            raise typer.Exit(code)
+
+    return run_and_exit
+
+
+app.command("demo")(exiting(demo.demo))
+app.command("run")(exiting(run_service.run))
+app.command("check")(exiting(check.check))
+app.command("simulate")(exiting(simulate.simulate))
+app.command("replay")(exiting(replay.replay))
+app.command("inspect")(exiting(inspect.inspect))
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(schema.app, name="schema")
-app.command("warmup")(warmup.warmup)
+app.command("warmup")(exiting(warmup.warmup))
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,17 +81,16 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; no traceback for a fault of the world."""
     try:
-        code = app(args=list(arguments), standalone_mode=False, prog_name="streamproc")
-    except (click.exceptions.Abort, KeyboardInterrupt):
+        app(args=list(arguments), prog_name="streamproc")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else DONE
+    except KeyboardInterrupt:
         err.print("aborted")
         return FAILED
-    except click.ClickException as error:
-        error.show()
-        return USAGE
     except StreamprocError as error:
         err.print(_told(error), style="red", markup=False)
         return exit_code(error)
-    return code if isinstance(code, int) else DONE
+    return DONE
 
 
 def exit_code(error: StreamprocError) -> int:
