@@ -18,7 +18,7 @@ CHUNK_RECORDS = 5_000
 Progress = Callable[[int], None]
 
 
-async def to_broker(
+async def to_broker(  # noqa: PLR0913  (where to, what, and how it is told)
     messages: Iterable[Message],
     options: WireOptions,
     produce: KafkaProduce,

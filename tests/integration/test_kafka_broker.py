@@ -24,7 +24,7 @@ sys.stdin.read()
 def test_a_broker_does_not_outlive_an_owner_that_was_killed(
     kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    owner = subprocess.Popen(  # noqa: S603 (our own interpreter and script)
+    owner = subprocess.Popen(
         [sys.executable, "-c", _OWNER, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
