@@ -23,7 +23,7 @@ from streamproc.codecs.json_strict import JsonOptions, StrictJson
 from streamproc.codecs.strict import RECORD_BYTES_MAX, UNIT_NS, Reading, Refused
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Reason, Records, Reject
-from streamproc.kernels import json_scan
+from streamproc.kernels import json_parts, json_scan
 
 
 class FlatJson:
@@ -34,7 +34,7 @@ class FlatJson:
         self._strict = StrictJson(self._options)
         self._keys = _key_words(self._options)
         self._rules = _rules(self._options)
-        self._scratch = np.full(json_scan.SCRATCH_WORDS, -1, np.int64)
+        self._scratch = np.full(json_parts.SCRATCH_WORDS, -1, np.int64)
         self._hint: tuple[int, ...] = (0, 0, 0)
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
@@ -104,21 +104,21 @@ class FlatJson:
 def _key_words(
     options: JsonOptions,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
-    words = np.zeros((json_scan.FIELDS, json_scan.KEY_WORDS), np.uint64)
+    words = np.zeros((json_parts.FIELDS, json_parts.KEY_WORDS), np.uint64)
     for field, name in enumerate(options.keys()):
         quoted = f'"{name}"'.encode()
         words[field, 0] = len(quoted)
-        padded = quoted.ljust(json_scan.KEY_BYTES_MAX, b"\0")
+        padded = quoted.ljust(json_parts.KEY_BYTES_MAX, b"\0")
         words[field, 1:] = np.frombuffer(padded, np.uint64)
     return words
 
 
 def _rules(options: JsonOptions) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    rules = np.zeros(json_scan.RULES, np.int64)
-    rules[json_scan.TIME_UNIT_NS] = UNIT_NS[options.time_unit]
-    rules[json_scan.ZONE_ASSUMED] = options.assume_zone == "UTC"
-    rules[json_scan.DEVICE_FROM_KEY] = options.device_from_key
+    rules = np.zeros(json_parts.RULES, np.int64)
+    rules[json_parts.TIME_UNIT_NS] = UNIT_NS[options.time_unit]
+    rules[json_parts.ZONE_ASSUMED] = options.assume_zone == "UTC"
+    rules[json_parts.DEVICE_FROM_KEY] = options.device_from_key
     # A state may be spelled like a number, so only the strict path may read strings.
-    rules[json_scan.STRING_NUMBERS] = options.string_numbers and not options.states
-    rules[json_scan.SIZE_MAX] = RECORD_BYTES_MAX
+    rules[json_parts.STRING_NUMBERS] = options.string_numbers and not options.states
+    rules[json_parts.SIZE_MAX] = RECORD_BYTES_MAX
     return rules

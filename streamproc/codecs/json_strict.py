@@ -26,7 +26,7 @@ from streamproc.codecs.strict import (
     unit_of,
 )
 from streamproc.core.values import Flag, Reason
-from streamproc.kernels.json_scan import KEY_BYTES_MAX
+from streamproc.kernels.json_parts import KEY_BYTES_MAX
 
 DEPTH_MAX: Final = 32
 _KEYS = ("device", "property", "time", "value", "values", "unit", "units", "quality")
@@ -70,7 +70,7 @@ class JsonOptions:
                 raise ValueError(message)
 
     def keys(self) -> tuple[str, ...]:
-        """Return the eight key names in the order of `kernels.json_scan`'s fields."""
+        """Return the eight key names in the order of `kernels.json_parts`'s fields."""
         return tuple(getattr(self, known) for known in _KEYS)
 
 

@@ -11,7 +11,7 @@ from streamproc.config.faults import Fault, KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
 from streamproc.config.units import format_duration
-from streamproc.kernels.json_scan import KEY_BYTES_MAX
+from streamproc.kernels.json_parts import KEY_BYTES_MAX
 
 CITY: Final = "{city}"
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")

@@ -20,13 +20,10 @@ from streamproc.kernels.bytes_raw import (
     I8,
     U1,
     U8,
-    U64,
     int64,
     load_f64,
     load_i64,
     load_u8,
-    load_u64,
-    low_bytes,
     store_f64,
     store_i64,
 )
@@ -43,36 +40,32 @@ from streamproc.kernels.bytes_sheet import (
     set_unit,
 )
 from streamproc.kernels.bytes_text import (
-    closing_quote,
-    epoch_us,
-    is_clean,
-    number,
-    rfc3339_us,
     skip_space,
-    to_double,
 )
-
-DEVICE, PROPERTY, TIME, VALUE, VALUES, UNIT, UNIT_MAP, QUALITY = range(8)
-FIELDS = 8
-KEY_WORDS = 5
-KEY_BYTES_MAX = 32
-"""Quotes included; a key row is its length and four little-endian words."""
-
-# Words of `rules`.
-TIME_UNIT_NS, ZONE_ASSUMED, DEVICE_FROM_KEY, STRING_NUMBERS, SIZE_MAX = range(5)
-RULES = 5
-
-# Words of the scratch area: what the present document has said so far.
-_FLAGS = 8
-_FIRST = 9
-_ROW = 10
-_KEYS_KNOWN = 16  # from here on: which field the k-th key was, last time
-_KEYS_KNOWN_MAX = 16
-SCRATCH_WORDS = _KEYS_KNOWN + _KEYS_KNOWN_MAX
-
-TZ_ASSUMED = 32
-STRING_NUMBER = 512
-DOUBT = -1
+from streamproc.kernels.json_parts import (
+    DEVICE,
+    DEVICE_FROM_KEY,
+    DOUBT,
+    FIRST,
+    FLAGS,
+    KEY_WORDS,
+    PROPERTY,
+    QUALITY,
+    ROW,
+    SIZE_MAX,
+    TIME,
+    UNIT,
+    UNIT_MAP,
+    VALUE,
+    VALUES,
+    after_scalar,
+    after_string,
+    field_at,
+    take_name,
+    take_quality,
+    take_time,
+    take_value,
+)
 
 _SINGLE = (1 << PROPERTY) | (1 << VALUE) | (1 << UNIT)
 _MANY = (1 << VALUES) | (1 << UNIT_MAP)
@@ -81,139 +74,11 @@ _MANY_NEEDS = (1 << VALUES) | (1 << TIME)
 
 
 @kernel
-def _is_key(at: int, end: int, key: int) -> bool:
-    left = load_i64(key)
-    if left == 0 or at + left > end:
-        return False
-    key += 8
-    while left >= 8:
-        if load_u64(at) != load_u64(key):
-            return False
-        at += 8
-        key += 8
-        left -= 8
-    return left == 0 or low_bytes(load_u64(at) ^ load_u64(key), left) == U64(0)
-
-
-@kernel
-def _field_at(at: int, end: int, keys: int, scratch: int, place: int) -> int:
-    """Return which known key stands here, -1 for none; tries last time's answer first."""
-    memory = scratch + 8 * (_KEYS_KNOWN + min(place, _KEYS_KNOWN_MAX - 1))
-    guess = load_i64(memory)
-    if guess >= 0 and _is_key(at, end, keys + 8 * KEY_WORDS * guess):
-        return guess
-    for field in range(FIELDS):
-        if _is_key(at, end, keys + 8 * KEY_WORDS * field):
-            store_i64(memory, field)
-            return field
-    store_i64(memory, int64(-1))
-    return -1
-
-
-@kernel
-def _after_string(at: int, end: int) -> int:
-    """Skip a string without escapes; DOUBT if there is none or its text is not clean."""
-    if at >= end or load_u8(at) != 34:
-        return DOUBT
-    close = closing_quote(at + 1, end)
-    if close < 0 or not is_clean(at + 1, close):
-        return DOUBT
-    return close + 1
-
-
-@kernel
-def _after_scalar(at: int, end: int) -> int:
-    """Skip a string, number, true, false or null; DOUBT at anything else."""
-    byte = load_u8(at)
-    if byte == 34:
-        return _after_string(at, end)
-    if byte == 45 or 48 <= byte <= 57:
-        certain, _, _, _, after = number(at, end)
-        return after if certain else DOUBT
-    if at + 4 > end:
-        return DOUBT
-    word = low_bytes(load_u64(at), 4)
-    if word == U64(0x65757274) or word == U64(0x6C6C756E):  # true, null
-        return at + 4
-    if at + 5 <= end and low_bytes(load_u64(at), 5) == U64(0x65736C6166):  # false
-        return at + 5
-    return DOUBT
-
-
-@kernel
-def _take_name(at: int, end: int, table: int) -> tuple[int, int]:
-    """Read a name: (address after it or DOUBT, its code)."""
-    if load_u8(at) != 34:
-        return DOUBT, 0
-    close = closing_quote(at + 1, end)
-    if close < 0:
-        return DOUBT, 0
-    code = code_of(table, at + 1, close - at - 1)
-    return (close + 1 if code >= 0 else DOUBT), code
-
-
-@kernel
-def _take_time(at: int, end: int, rules: int, scratch: int) -> int:
-    if load_u8(at) == 34:
-        close = closing_quote(at + 1, end)
-        if close < 0:
-            return DOUBT
-        stated, time = rfc3339_us(at + 1, close)
-        if stated < 0 or (stated == 0 and load_i64(rules + 8 * ZONE_ASSUMED) == 0):
-            return DOUBT
-        if stated == 0:
-            flags = load_i64(scratch + 8 * _FLAGS)
-            store_i64(scratch + 8 * _FLAGS, flags | TZ_ASSUMED)
-        store_i64(scratch + 8 * TIME, time)
-        return close + 1
-    certain, negative, mantissa, decimals, after = number(at, end)
-    if not certain:
-        return DOUBT
-    certain, time = epoch_us(
-        negative, mantissa, decimals, load_i64(rules + 8 * TIME_UNIT_NS)
-    )
-    store_i64(scratch + 8 * TIME, time)
-    return after if certain else DOUBT
-
-
-@kernel
-def _take_value(at: int, end: int, rules: int, scratch: int) -> tuple[int, float]:
-    """Read a number, or where allowed a number in quotes: (after or DOUBT, value)."""
-    quoted = load_u8(at) == 34
-    if quoted:
-        if load_i64(rules + 8 * STRING_NUMBERS) == 0:
-            return DOUBT, 0.0
-        at += 1
-    certain, negative, mantissa, decimals, after = number(at, end)
-    if not certain:
-        return DOUBT, 0.0
-    certain, value = to_double(negative, mantissa, decimals)
-    if not certain:
-        return DOUBT, 0.0
-    if quoted:
-        if after >= end or load_u8(after) != 34:
-            return DOUBT, 0.0
-        flags = load_i64(scratch + 8 * _FLAGS)
-        store_i64(scratch + 8 * _FLAGS, flags | STRING_NUMBER)
-        after += 1
-    return after, value
-
-
-@kernel
-def _take_quality(at: int, end: int, scratch: int) -> int:
-    certain, negative, mantissa, decimals, after = number(at, end)
-    if not certain or decimals > 0 or mantissa > 127:
-        return DOUBT
-    store_i64(scratch + 8 * QUALITY, -mantissa if negative else mantissa)
-    return after
-
-
-@kernel
 def _take_member(
     at: int, end: int, sheet: int, rules: int, scratch: int, field: int
 ) -> int:
     """Read `"property":` and its value or unit; return the address after, or DOUBT."""
-    at, code = _take_name(at, end, sheet + 8 * PROPERTIES)
+    at, code = take_name(at, end, sheet + 8 * PROPERTIES)
     if at < 0:
         return DOUBT
     at = skip_space(at, end)
@@ -222,16 +87,16 @@ def _take_member(
     at = skip_space(at + 1, end)
     if at >= end:
         return DOUBT
-    first = load_i64(scratch + 8 * _FIRST)
-    row = load_i64(scratch + 8 * _ROW)
+    first = load_i64(scratch + 8 * FIRST)
+    row = load_i64(scratch + 8 * ROW)
     if field == VALUES:
-        at, value = _take_value(at, end, rules, scratch)
+        at, value = take_value(at, end, rules, scratch)
         ordinal = load_i64(sheet + 8 * COUNT) - first
         if at < 0 or not first_time_here(sheet, row, code, ordinal):
             return DOUBT
         put(sheet, code, NO_UNIT, value)
         return at
-    at, unit = _take_name(at, end, sheet + 8 * UNITS)
+    at, unit = take_name(at, end, sheet + 8 * UNITS)
     if at < 0 or not set_unit(sheet, first, row, code, unit):
         return DOUBT
     return at
@@ -267,13 +132,13 @@ def _take(
 ) -> int:
     """Read the value of a known key into the scratch area or the sheet."""
     if field == TIME:
-        return _take_time(at, end, rules, scratch)
+        return take_time(at, end, rules, scratch)
     if field == VALUE:
-        at, value = _take_value(at, end, rules, scratch)
+        at, value = take_value(at, end, rules, scratch)
         store_f64(scratch + 8 * VALUE, value)
         return at
     if field == QUALITY:
-        return _take_quality(at, end, scratch)
+        return take_quality(at, end, scratch)
     if field == VALUES:
         return _take_members(at, end, sheet, rules, scratch, field)
     if field == UNIT_MAP:
@@ -282,7 +147,7 @@ def _take(
             return DOUBT
         return _take_members(at, end, sheet, rules, scratch, field)
     table = DEVICES if field == DEVICE else (PROPERTIES if field == PROPERTY else UNITS)
-    at, code = _take_name(at, end, sheet + 8 * table)
+    at, code = take_name(at, end, sheet + 8 * table)
     store_i64(scratch + 8 * field, code)
     return at
 
@@ -299,13 +164,13 @@ def _document(
     seen = 0
     place = 0
     while at < end:
-        field = _field_at(at, end, keys, scratch, place)
+        field = field_at(at, end, keys, scratch, place)
         if field >= 0:
             if (seen >> field) & 1 != 0:
                 return DOUBT
             at += load_i64(keys + 8 * KEY_WORDS * field)
         else:
-            at = _after_string(at, end)
+            at = after_string(at, end)
             if at < 0:
                 return DOUBT
         at = skip_space(at, end)
@@ -318,7 +183,7 @@ def _document(
             at = _take(field, at, end, sheet, rules, scratch, seen)
             seen |= 1 << field
         else:
-            at = _after_scalar(at, end)
+            at = after_scalar(at, end)
         if at < 0:
             return DOUBT
         at = skip_space(at, end)
@@ -358,10 +223,10 @@ def _row(
     scratch: int,
 ) -> bool:
     """Decode one record into the sheet; False leaves readings behind for the caller to drop."""
-    first = load_i64(scratch + 8 * _FIRST)
-    row = load_i64(scratch + 8 * _ROW)
+    first = load_i64(scratch + 8 * FIRST)
+    row = load_i64(scratch + 8 * ROW)
     store_i64(scratch + 8 * QUALITY, int64(1))
-    store_i64(scratch + 8 * _FLAGS, int64(0))
+    store_i64(scratch + 8 * FLAGS, int64(0))
     store_i64(scratch + 8 * UNIT, int64(NO_UNIT))
     seen = _document(at, end, sheet, keys, rules, scratch)
     if seen < 0:
@@ -388,7 +253,7 @@ def _row(
         device,
         load_i64(scratch + 8 * TIME),
         load_i64(scratch + 8 * QUALITY),
-        load_i64(scratch + 8 * _FLAGS),
+        load_i64(scratch + 8 * FLAGS),
     )
     return True
 
@@ -442,8 +307,8 @@ def scan_json(
         if not fits(place, size, key_size):
             return i
         first = sheet[COUNT]
-        scratch[_FIRST] = first
-        scratch[_ROW] = rows[i]
+        scratch[FIRST] = first
+        scratch[ROW] = rows[i]
         certain = _row(
             base + starts[i],
             base + ends[i],
