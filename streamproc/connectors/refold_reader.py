@@ -58,7 +58,7 @@ def _read(store: Store, file: FileEntry) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=ROUTED_READING)
 
 
-def _same(name: pa.StringArray, count: int) -> "pa.DictionaryArray[Any]":
+def _same(name: pa.StringArray, count: int) -> "pa.Array[Any]":
     codes: pa.Int32Array = pa.repeat(pa.scalar(0, pa.int32()), count)
     return pa.DictionaryArray.from_arrays(codes, name)
 

@@ -89,6 +89,9 @@ class Ownership:
             async with asyncio.timeout(self._options.drain_s), self.turn:
                 for origin in sorted(partitions & self.workers.keys()):
                     await self._release(self.workers[origin])
+                # A hint that arrives after we have joined again is refused for its old
+                # generation, and aiokafka then leaves and joins once more.
+                await self._departures.hinted()
         except TimeoutError:
             self._observer.failed(
                 "writing", "drain_budget", "abandoned uncommitted work"

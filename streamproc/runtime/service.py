@@ -29,6 +29,9 @@ from streamproc.runtime.worker import PartitionWorker
 
 FETCH_TIMEOUT_MS = 200
 
+QUESTION_S = 3.0
+"""How long the end waits for a question to the broker: cut off, it would leak a connection."""
+
 
 class Service:
     """Consumes until stopped, or to the end where asked to. Runs once."""
@@ -44,6 +47,7 @@ class Service:
         self._owner = Ownership(parts, options, self._compute, self._departures)
         self._pace = Pace(options.max_rate)
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
 
     # --- the outside ------------------------------------------------------------------
 
@@ -139,7 +143,7 @@ class Service:
         for part in self._pace.slices(records):
             pause_s = self._pace.wait_s(self._clock.monotonic_us(), len(part))
             if pause_s > 0:
-                await self._pause(pause_s)
+                await self._sleep_until(pause_s, self._stopping)
             if self._stopping.is_set():
                 return
             decoder = self._parts.decoder_for(records.origin.topic)
@@ -149,17 +153,6 @@ class Service:
                 if self.workers.get(records.origin) is not worker:
                     return
                 await self._step(worker, decoder, part)
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but not beyond a request to stop."""
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._clock.sleep(seconds)),
-            asyncio.create_task(self._stopping.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancel(waits)
 
     async def _step(
         self, worker: PartitionWorker, decoder: Decoder, records: Records
@@ -197,9 +190,22 @@ class Service:
     # --- timers -----------------------------------------------------------------------
 
     async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await self._clock.sleep(self._options.tick_us / 1e6)
-            await action()
+        tick_s = self._options.tick_us / 1e6
+        while not self._ended.is_set():
+            await self._sleep_until(tick_s, self._ended)
+            if not self._ended.is_set():
+                await action()
+
+    async def _sleep_until(self, seconds: float, event: asyncio.Event) -> None:
+        """Sleep, but not beyond the event."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._clock.sleep(seconds)),
+            asyncio.create_task(event.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(waits)
 
     async def commit_old(self) -> None:
         """Commit every span that is old enough: the ticker's work."""
@@ -256,6 +262,8 @@ class Service:
         """Commit everything held, close windows if asked to, let alerts leave."""
         try:
             async with asyncio.timeout(self._options.drain_s):
+                self._ended.set()
+                await asyncio.wait(timers, timeout=QUESTION_S)
                 async with self._owner.turn:
                     # Under the turn they are not in the middle of anything.
                     await _cancel(timers)

@@ -1,0 +1,223 @@
+"""The service in a process of its own, to be killed: `python -m tests.support.service_process`.
+
+Its one argument is a JSON object of `Orders`. It says on stdout what happens, one JSON array
+a line, and exits 0 when it ends in order, 1 with the fault on stderr.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamproc.connectors.clock import SystemClock
+from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
+from streamproc.connectors.kafka_source import KafkaSource
+from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.values import AlertTransition, TopicPartition
+from streamproc.errors import StreamprocError
+from streamproc.runtime.failpoint import VARIABLE, failpoint_from
+from streamproc.runtime.parts import ServiceOptions
+from streamproc.runtime.signals import stop_on_signals
+from streamproc.runtime.worker import Committed, PartitionWorker
+from tests.support.service import Rig, Watch, definition
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the process shall do."""
+
+    bootstrap_servers: str
+    root: str
+    group: str
+    topics: tuple[str, ...]
+    owner: str = "one"
+    until_end: bool = True
+    close: bool = False
+    rows_max: int = 40
+    age_us_max: int = 10**15
+    snapshot_rows: int = 10**12
+    records_max: int = 50
+    max_rate: float | None = None
+    session_timeout_s: int = 6
+    drain_s: float = 30.0
+    dead_sink: bool = False
+    alerts: str = ""
+
+
+class Teller(Watch):
+    """Says on stdout what happens."""
+
+    def opened(self, worker: PartitionWorker, seconds: float) -> None:
+        say("opened", worker.origin.source, worker.position)
+
+    def stepped(self, records: Any, emission: Any, seconds: float) -> None:
+        say("stepped", records.origin.source, records.span.end)
+
+    def committed(self, worker: PartitionWorker, committed: Committed) -> None:
+        record = committed.record
+        say("committed", worker.origin.source, record.n, record.next)
+
+    def released(self, origin: TopicPartition) -> None:
+        say("released", origin.source)
+
+    def failed(self, stage: str, kind: str, message: str) -> None:
+        say("failed", stage, kind, message)
+
+
+class Mailbox:
+    """Appends alerts to a file; one that is dead never answers."""
+
+    def __init__(self, path: str, *, dead: bool) -> None:
+        self._path = path
+        self._dead = dead
+
+    async def send(self, alerts: Sequence[AlertTransition]) -> None:
+        say("sending", len(alerts))
+        if self._dead:
+            await asyncio.Event().wait()
+        ids = [[alert.alert_id, alert.transition] for alert in alerts]
+        self._append("".join(json.dumps(found) + "\n" for found in ids))
+
+    def _append(self, lines: str) -> None:
+        with Path(self._path).open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+    async def close(self) -> None:
+        pass
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
+
+
+def rig_for(orders: Orders) -> Rig:
+    source = KafkaSource(
+        KafkaOptions(
+            connection=KafkaConnection(bootstrap_servers=orders.bootstrap_servers),
+            group=orders.group,
+            topics=orders.topics,
+            session_timeout_s=orders.session_timeout_s,
+            heartbeat_s=1,
+            rebalance_timeout_s=20,
+            topics_refresh_s=1,
+            fetch_wait_ms=50,
+            records_max=orders.records_max,
+            stop_timeout_s=3,
+        )
+    )
+    sinks = {}
+    if orders.alerts:
+        sinks = {"webhook": Mailbox(orders.alerts, dead=orders.dead_sink)}
+    return Rig(
+        Path(orders.root),
+        source,
+        SystemClock(),
+        owner=orders.owner,
+        definition=definition(topic_cities=tuple((t, "razlog") for t in orders.topics)),
+        flush=FlushPolicy(orders.rows_max, 10**12, orders.age_us_max),
+        snapshot=SnapshotPolicy(orders.snapshot_rows, 10**15),
+        options=ServiceOptions(
+            until_end=orders.until_end,
+            close=orders.close,
+            max_rate=orders.max_rate,
+            drain_s=orders.drain_s,
+            tick_us=200_000,
+        ),
+        sinks=sinks,
+        failpoint=failpoint_from(os.environ),
+        watch=Teller(),
+    )
+
+
+async def main(orders: Orders) -> int:
+    rig = rig_for(orders)
+
+    def stop() -> None:
+        say("stopping")
+        rig.service.stop()
+
+    with stop_on_signals(stop):
+        try:
+            await rig.service.run()
+        except StreamprocError as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            return 1
+    rig.store.close()
+    return 0
+
+
+class ServiceProcess:
+    """A child that runs the service; killed at the end if it still lives."""
+
+    def __init__(self, orders: Orders, failpoint: str = "") -> None:
+        self._orders = orders
+        self._failpoint = failpoint
+        self._child: subprocess.Popen[str] | None = None
+        self.said: list[list[Any]] = []
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, VARIABLE: self._failpoint}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.service_process",
+             json.dumps(asdict(self._orders))],
+            cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.child.kill()
+        self.child.communicate()
+
+    @property
+    def child(self) -> "subprocess.Popen[str]":
+        assert self._child is not None
+        return self._child
+
+    def until(self, happened: Callable[[list[Any]], bool]) -> list[Any]:
+        """Return the first line said from now on for which `happened`; fails at its end."""
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            self.said.append(json.loads(line))
+            if happened(self.said[-1]):
+                return self.said[-1]
+        self.child.wait()
+        msg = f"ended ({self.child.returncode}) with {self.said[-3:]}: {self._errors()}"
+        raise AssertionError(msg)
+
+    def _errors(self) -> str:
+        assert self.child.stderr is not None
+        return self.child.stderr.read()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.child.pid, number)
+
+    def ended(self, timeout_s: float = 60.0) -> int:
+        """Wait for its end and return its code, negative for a signal."""
+        out, errors = self.child.communicate(timeout=timeout_s)
+        self.said += [json.loads(line) for line in out.splitlines()]
+        self.errors = errors
+        return self.child.returncode
+
+
+KILLED = -signal.SIGKILL
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    given["topics"] = tuple(given["topics"])
+    sys.exit(asyncio.run(main(Orders(**given))))
