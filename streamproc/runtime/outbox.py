@@ -20,6 +20,9 @@ PENDING_MAX = 100_000
 
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+REFUSALS_MAX = 5
+"""Times a sink may refuse the same alerts for good before they are left to `alerts/`."""
+
 Delivered = Callable[[TopicPartition], Awaitable[None]]
 
 
@@ -98,12 +101,18 @@ class Outbox:
         await self._sink.close()
 
     async def _deliver(self, parcel: _Parcel) -> None:
-        attempt = 0
+        """Send until taken; what a sink refuses for good must not hold up what follows."""
+        attempt = refusals = 0
         while self._sending is parcel:
             try:
                 await self._sink.send(parcel.alerts)
             except WorldError as error:
-                self._observer.failed("writing", "alert_sink", str(error))
+                refusals += not error.retriable
+                given_up = refusals >= REFUSALS_MAX
+                kind = "alert_refused" if given_up else "alert_sink"
+                self._observer.failed("writing", kind, str(error))
+                if given_up:
+                    return
                 await self._clock.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
                 attempt += 1
             else:
