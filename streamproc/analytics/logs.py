@@ -95,9 +95,11 @@ class LogFolder:
 
 def find_logs(root: Path) -> list[LogFolder]:
     """Return the logs of every job below a root, in order of their folders."""
-    found = sorted(root.glob(f"{LOGS}/*/*/*/log"))
+    # Never below other names: scratch folders of a running service come and go.
+    jobs = (path for path in root.glob(f"{LOGS}/*") if _JOB.fullmatch(path.name))
+    found = sorted(path for job in jobs for path in job.glob("*/*/log"))
     return [
         LogFolder(root, path.parent.relative_to(root).as_posix())
         for path in found
-        if path.is_dir() and _JOB.fullmatch(path.parts[-4])
+        if path.is_dir()
     ]

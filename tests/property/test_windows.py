@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 
@@ -365,7 +366,12 @@ def straight_readings(run: Run, records: Sequence[Record]) -> pa.Table:
     table = pa.Table.from_batches([e.readings for e in run.emissions])
     low, high = records[0].offset, records[-1].offset
     offset = table["offset"].to_numpy()
-    return table.filter(pa.array((offset >= low) & (offset <= high)))
+    chosen = table.filter(pa.array((offset >= low) & (offset <= high)))
+    # A file's dictionary has an order of its own.
+    names = pa.array(sorted(DEVICES, reverse=True))
+    codes = pc.index_in(chosen["device"].cast(pa.string()).combine_chunks(), names)
+    device = pa.DictionaryArray.from_arrays(codes, names)
+    return chosen.set_column(2, chosen.schema.field("device"), device)
 
 
 @pytest.mark.parametrize("watermark", ["city", "device"])
