@@ -12,12 +12,14 @@ from rich.text import Text
 
 from streamproc.cli.console import err, table
 from streamproc.config import Settings
+from streamproc.connectors.clock import SystemClock
 from streamproc.core.values import AlertTransition, Emission, Records
 from streamproc.runtime.observer import Observer
 from streamproc.runtime.service import Service
 from streamproc.runtime.worker import Committed, PartitionWorker
 
 ALERTS_SHOWN = 6
+RATE_US = 1_000_000
 
 
 class LiveView(Observer):
@@ -33,6 +35,9 @@ class LiveView(Observer):
         self._refused: dict[str, int] = {}
         self._lags: dict[str, int] = {}
         self._files = 0
+        self._clock = SystemClock()
+        self._seen = (self._clock.monotonic_us(), 0)
+        self._rate = 0
         self._alerts: deque[AlertTransition] = deque(maxlen=ALERTS_SHOWN)
         self._live: Live | None = None
         if shown and err.is_terminal:
@@ -87,7 +92,16 @@ class LiveView(Observer):
     def alerts_sent(self, alerts: Sequence[AlertTransition]) -> None:
         """Nothing to add: alerts are shown when they arise."""
 
+    def _note_rate(self) -> None:
+        """Take the readings per second of about the last second."""
+        now_us, total = self._clock.monotonic_us(), sum(self._readings.values())
+        then_us, before = self._seen
+        if now_us - then_us >= RATE_US:
+            self._rate = round((total - before) / (now_us - then_us) * 1e6)
+            self._seen = (now_us, total)
+
     def _render(self) -> RenderableType:
+        self._note_rate()
         watermarks, windows = self._state()
         rows = [
             [
@@ -101,7 +115,7 @@ class LiveView(Observer):
         ]
         columns = ["town", "readings", "late", "refused", "watermark (UTC)"]
         head = Text(
-            f"sent {self._sent:,} records · lag {sum(self._lags.values()):,} · "
+            f"sent {self._sent:,} records · {self._rate:,} readings/s · lag {sum(self._lags.values()):,} · "
             f"open windows {windows:,} · files {self._files:,}"
         )
         alerts = [

@@ -10,6 +10,7 @@ import typer
 from streamproc.app import Settings, load_settings, open_service
 from streamproc.app.watching import Watching
 from streamproc.cli.console import err, out, print_json
+from streamproc.runtime.collector import set_for_streaming
 from streamproc.runtime.observer import Totals
 from streamproc.runtime.signals import stop_on_signals
 
@@ -40,6 +41,7 @@ def run(
         msg = "needs --until-end"
         raise typer.BadParameter(msg, param_hint="--close")
     settings = load_settings(config, os.environ)
+    set_for_streaming()
     totals, seconds = asyncio.run(
         _run(
             settings,
