@@ -21,7 +21,7 @@ from streamproc.core.expressions import (
     quantile_variable,
     window_variables,
 )
-from streamproc.core.windows import SLOTS_MAX, slots_of
+from streamproc.core.panes import SLOTS_MAX, slots_of
 
 PANES_MAX: Final = 1_440
 """Panes of one overlapping window: a day in minutes."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from streamproc.config.settings import Settings
 from streamproc.config.units import DAY_US, format_duration, format_size
 from streamproc.core.definition import RuleSpec, WindowSpec, rule_version
-from streamproc.core.windows import cell_bytes, slots_of
+from streamproc.core.panes import cell_bytes, slots_of
 from streamproc.kernels.sketch import BINS, EXACT_MAX
 
 EXAMPLE_SERIES: Final = 100_000

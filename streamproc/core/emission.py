@@ -23,6 +23,10 @@ from streamproc.core.values import (
     NO_TIME,
     PAYLOAD_BYTES_MAX,
     UNKNOWN_CITY,
+    AlertTransition,
+    Counts,
+    Emission,
+    OffsetSpan,
     Reason,
     Records,
     Reject,
@@ -31,12 +35,22 @@ from streamproc.core.values import (
 from streamproc.core.windows import LateRows, WindowRows
 from streamproc.core.zones import LocalDates
 from streamproc.kernels import sketch
-from streamproc.kernels import windows as words
+from streamproc.kernels import windows_layout as words
 from streamproc.kernels.resolve import TIME_US_MAX, TIME_US_MIN, Accepted
-from streamproc.kernels.windows import Specs
+from streamproc.kernels.windows_layout import Specs
 
 CLOSE_REASONS = ("watermark", "idle", "final", "late")
 WATERMARK, IDLE, FINAL, LATE = range(4)
+
+_ACCEPTED_TYPES = (
+    *(np.int32,) * 6,
+    np.int64,
+    np.float64,
+    np.int8,
+    np.uint16,
+    np.int64,
+    np.int64,
+)
 
 B1 = npt.NDArray[np.bool_]
 Column: TypeAlias = "pa.Array[Any]"
@@ -93,6 +107,7 @@ class Tables:
         series: SeriesTable,
         specs: Specs,
     ) -> None:
+        self._origin = origin
         self._source = origin.source
         self._series = series
         self._specs = specs
@@ -305,3 +320,34 @@ class Tables:
             numbers(size),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=ROUTED_QUARANTINE)
+
+    # --- decisions --------------------------------------------------------------------
+
+    def without_records(
+        self,
+        offset: int,
+        aggregates: pa.RecordBatch,
+        alerts: tuple[AlertTransition, ...],
+        counts: Counts,
+    ) -> Emission:
+        """Return what a decision before `offset` produced; no record was read for it."""
+        none = Accepted._make(np.empty(0, kind) for kind in _ACCEPTED_TYPES)
+        empty = np.empty(0, np.int64)
+        short = np.empty(0, np.int32)
+        records = Records(
+            self._origin,
+            empty,
+            empty,
+            pa.array([], pa.binary()),
+            pa.array([], pa.binary()),
+            OffsetSpan(offset, offset),
+        )
+        return Emission(
+            span=records.span,
+            readings=self.readings(none),
+            aggregates=aggregates,
+            late=self.late(none, LateRows(short, short, empty, empty)),
+            quarantine=self.quarantine(records, (), None),
+            alerts=alerts,
+            counts=counts,
+        )

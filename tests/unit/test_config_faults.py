@@ -194,6 +194,13 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "at most 64: lateness up to 2d15h for every = 1h")
         ],
     ),
+    "too many open panes": (
+        LEAST + 'size = "2h"\nlateness = "4095h"\n',
+        [
+            ('town.toml: windows[0].lateness = "4095h": needs 8192 open panes per series, '
+            "at most 4096")
+        ],
+    ),
     "quantiles": (
         LEAST + "quantiles = [0.5, 1.0, 0.50]\n",
         [

@@ -313,7 +313,7 @@ def test_idle_closes_the_silent_key_alone_and_moves_no_watermark() -> None:
     step(processor, one(2, T0 + S, device="b"), now_us=900)
 
     assert processor.due(1000, 200, 3) == (
-        TimerDecision("idle", "razlog", "a", 3, T0 + MINUTE),
+        TimerDecision("idle", "razlog", "a", 3, T0 + S),
     )
     (timer,) = processor.due(1000, 200, 3)
     emission = processor.take(timer, 1000)
@@ -326,6 +326,67 @@ def test_idle_closes_the_silent_key_alone_and_moves_no_watermark() -> None:
     assert processor.watermarks == {"razlog": T0 + S}
     assert processor.open_windows == {"1m": 1}
     assert processor.due(1000, 200, 3) == ()
+
+
+@pytest.mark.parametrize(
+    ("size_us", "lateness_us", "silent_us", "until_us"),
+    [
+        (DAY, 0, MINUTE, T0 + 10 * MINUTE + MINUTE),
+        (15 * MINUTE, 0, DAY, T0 + 15 * MINUTE),
+        (MINUTE, MINUTE, MINUTE, T0 + 11 * MINUTE),
+    ],
+    ids=["as long as was waited", "to the last end", "short windows"],
+)
+def test_an_idle_decision_reaches_to_the_last_end_but_no_further_than_was_waited(
+    size_us: int, lateness_us: int, silent_us: int, until_us: int
+) -> None:
+    window = WindowSpec("w", size_us, size_us, lateness_us)
+    processor = processor_of(replace(BASE, windows=(window,)))
+    step(processor, one(1, T0 + 10 * MINUTE), now_us=0)
+
+    (timer,) = processor.due(silent_us, MINUTE, 2)
+
+    assert timer == TimerDecision("idle", "razlog", None, 2, until_us)
+
+
+def test_an_idle_decision_never_reaches_back_behind_the_watermark() -> None:
+    window = WindowSpec("w", MINUTE, MINUTE, DAY)
+    processor = processor_of(replace(BASE, windows=(window,), watermark="device"))
+    step(processor, one(1, T0, device="a"), now_us=0)
+    step(processor, one(2, T0 + 60 * MINUTE, device="b"), now_us=2 * MINUTE)
+
+    (timer,) = processor.due(2 * MINUTE, MINUTE, 3)
+
+    assert timer == TimerDecision("idle", "razlog", "a", 3, T0 + 60 * MINUTE)
+
+
+def test_the_silence_of_a_device_counts_from_its_own_watermark() -> None:
+    day = WindowSpec("1d", DAY, DAY, 0)
+    processor = processor_of(replace(BASE, windows=(day,), watermark="device"))
+    step(processor, one(1, T0, device="a"), now_us=0)
+    step(processor, one(2, T0 + 10 * MINUTE, device="b"), now_us=10 * MINUTE)
+
+    (timer,) = processor.due(11 * MINUTE, 5 * MINUTE, 3)
+
+    assert timer == TimerDecision("idle", "razlog", "a", 3, T0 + 11 * MINUTE)
+
+
+def test_a_minute_of_silence_closes_a_day_without_judging_no_data_for_it() -> None:
+    rule = RuleSpec(
+        "gone", "pm10", None, None, None, 0, "critical", no_data_us=10 * MINUTE
+    )
+    day = WindowSpec("1d", DAY, DAY, 0)
+    processor = processor_of(replace(BASE, windows=(day,), rules=(rule,)))
+    step(processor, one(1, T0), now_us=0)
+    (timer,) = processor.due(MINUTE, MINUTE, 2)
+    emission = processor.take(timer, MINUTE)
+
+    assert timer == TimerDecision("idle", "razlog", None, 2, T0 + MINUTE)
+    assert values(emission.aggregates, "window") == ["1d"]
+    assert emission.alerts == ()
+    (timer,) = processor.due(10 * MINUTE, MINUTE, 3)
+    (alert,) = processor.take(timer, 10 * MINUTE).alerts
+    assert (timer.kind, alert.rule, alert.state) == ("silence", "gone", "firing")
 
 
 def test_a_reading_after_an_idle_close_is_late_and_leaves_with_the_cut() -> None:

@@ -1,0 +1,199 @@
+"""The arrays the window kernels work on: made empty, and grown.
+
+Growth is by doubling and happens between kernel calls: a kernel stops at the row or window that
+lacks room, gets the larger arrays and is resumed there. Nothing here keeps state; the store of
+`core.windows` owns the arrays and knows how much of each is in use.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from streamproc.core.series_table import grown
+from streamproc.kernels import sketch
+from streamproc.kernels.sketch import Pools, Scratch
+from streamproc.kernels.windows_late import rehash_late
+from streamproc.kernels.windows_layout import (
+    NONE,
+    PANE,
+    WORDS,
+    Late,
+    Out,
+    Specs,
+    State,
+)
+
+
+def new_state(cities: int, dedup: int, specs: int, *, by_device: bool) -> State:
+    """Return the state without series; cities are keys already unless `by_device`."""
+    city_us = np.full(cities, NONE, np.int64)
+    city_now = np.full(cities, NONE, np.int64)
+    ints = np.empty((0, WORDS), np.int64)
+    return State(
+        ints=ints,
+        floats=ints.view(np.float64),
+        key=np.empty(0, np.int32),
+        city=np.empty(0, np.int32),
+        ring_us=np.empty((0, dedup), np.int64),
+        ring_value=np.empty((0, dedup), np.float64),
+        ring_count=np.empty(0, np.int32),
+        ring_next=np.empty(0, np.int32),
+        last_us=np.empty(0, np.int64),
+        parts=np.empty((0, specs), np.uint8),
+        stamp=np.empty(0, np.int64),
+        key_us=np.empty(0, np.int64) if by_device else city_us,
+        key_now=np.empty(0, np.int64) if by_device else city_now,
+        key_cells=np.empty(0, np.int64),
+        closed=np.empty(0, np.int64),
+        next_close=np.empty(0, np.int64),
+        bucket_head=np.empty(0, np.int32),
+        bucket_count=np.empty(0, np.int32),
+        bucket_pane=np.empty(0, np.int64),
+        city_us=city_us,
+        city_now=city_now,
+    )
+
+
+def new_pools(values: int, bins: int) -> Pools:
+    """Return pools of so many chunks, none of them in the free lists yet."""
+    return Pools(
+        exact=np.empty((values, sketch.EXACT_CHUNK)),
+        exact_next=np.empty(values, np.int32),
+        bins=np.empty((bins, sketch.BINS), np.int32),
+        bin_key=np.empty(bins, np.int32),
+        bin_next=np.empty(bins, np.int32),
+        counters=np.array([-1, 0, -1, 0], np.int64),
+    )
+
+
+def new_scratch(*, sketched: bool) -> Scratch:
+    """Return the workspace of the sketch kernels; empty where nothing is sketched."""
+    keys = 2 * sketch.BINADES + 1 if sketched else 0
+    return Scratch(
+        dense=np.zeros((keys, sketch.BINS), np.int64),
+        used=np.zeros(keys, np.int64),
+        seen=np.zeros(keys, np.int8),
+        exact=np.zeros(sketch.EXACT_MAX),
+    )
+
+
+def new_out(rows: int, words: int) -> Out:
+    """Return room for so many rows of closed windows and words of sketches."""
+    ints = np.empty((rows, WORDS), np.int64)
+    flat = np.empty(words, np.int64)
+    return Out(
+        ints=ints,
+        floats=ints.view(np.float64),
+        offset=np.empty(rows, np.int64),
+        words=flat,
+        word_floats=flat.view(np.float64),
+        word_halves=flat.view(np.int32),
+        ends=np.empty(rows, np.int64),
+    )
+
+
+def new_late(rows: int, cells: int) -> Late:
+    """Return room for late readings and late cells, a table twice as large as the cells."""
+    ints = np.empty((cells, WORDS), np.int64)
+    return Late(
+        row=np.empty(rows, np.int32),
+        spec=np.empty(rows, np.int32),
+        window=np.empty(rows, np.int64),
+        behind=np.empty(rows, np.int64),
+        ints=ints,
+        floats=ints.view(np.float64),
+        table=np.zeros(2 * cells, np.int32),
+    )
+
+
+def _more(left: int, right: int) -> int:
+    """Return a capacity of at least `right`, a power of two, at least double `left`."""
+    return 1 << (max(2 * left, right) - 1).bit_length()
+
+
+def with_keys(
+    state: State, count: int, size: int, specs: Specs, *, by_device: bool
+) -> State:
+    """Return the state with room for `size` watermark keys, those from `count` on new."""
+    windows, slots = len(specs.size), int(specs.slots[0])
+    changes: dict[str, Any] = {
+        "key_cells": grown(state.key_cells, size, count, 0),
+        "closed": grown(state.closed, size * windows, count * windows, NONE),
+        "next_close": grown(state.next_close, size * windows, count * windows, NONE),
+        "bucket_head": grown(state.bucket_head, size * slots, count * slots, -1),
+        "bucket_count": grown(state.bucket_count, size * slots, count * slots, 0),
+        "bucket_pane": grown(state.bucket_pane, size * slots, count * slots, NONE),
+    }
+    if by_device:
+        changes["key_us"] = grown(state.key_us, size, count, NONE)
+        changes["key_now"] = grown(state.key_now, size, count, NONE)
+    return state._replace(**changes)
+
+
+def with_series(state: State, count: int, size: int, slots: int) -> State:
+    """Return the state with room for `size` series, those from `count` on without data.
+
+    Their `key`, `city` and `parts` are for the caller to fill.
+    """
+    ints = grown(state.ints, size * slots, count * slots, None)
+    ints[count * slots : size * slots, PANE] = NONE
+    return state._replace(
+        ints=ints,
+        floats=ints.view(np.float64),
+        key=grown(state.key, size, count, None),
+        city=grown(state.city, size, count, None),
+        ring_us=grown(state.ring_us, size, count, None),
+        ring_value=grown(state.ring_value, size, count, None),
+        ring_count=grown(state.ring_count, size, count, 0),
+        ring_next=grown(state.ring_next, size, count, 0),
+        last_us=grown(state.last_us, size, count, NONE),
+        parts=grown(state.parts, size, count, None),
+        stamp=grown(state.stamp, size, count, 0),
+    )
+
+
+def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
+    """Return pools with at least so many chunks free; only what is short doubles."""
+    values, bins = len(old.exact), len(old.bins)
+    if old.counters[sketch.EXACT_LEFT] < values_min:
+        values = _more(values, values + values_min)
+    if old.counters[sketch.BIN_LEFT] < bins_min:
+        bins = _more(bins, bins + bins_min)
+    new = new_pools(values, bins)
+    for name in ("exact", "exact_next", "bins", "bin_key", "bin_next"):
+        kept = getattr(old, name)
+        getattr(new, name)[: len(kept)] = kept
+    new.counters[:] = old.counters
+    for links, was, free, left in (
+        (new.exact_next, len(old.exact), sketch.EXACT_FREE, sketch.EXACT_LEFT),
+        (new.bin_next, len(old.bins), sketch.BIN_FREE, sketch.BIN_LEFT),
+    ):
+        if len(links) > was:
+            links[was:] = np.arange(was + 1, len(links) + 1)
+            links[-1] = new.counters[free]
+            new.counters[free] = was
+            new.counters[left] += len(links) - was
+    return new
+
+
+def grown_out(old: Out, rows: int, words: int) -> Out:
+    """Return output of double the size, keeping the `rows` and `words` that were written."""
+    new = new_out(2 * len(old.offset), 2 * len(old.words))
+    new.ints[:rows] = old.ints[:rows]
+    new.offset[:rows] = old.offset[:rows]
+    new.ends[:rows] = old.ends[:rows]
+    new.words[:words] = old.words[:words]
+    return new
+
+
+def grown_late(old: Late, rows: int, cells: int, room: tuple[int, int]) -> Late:
+    """Return at least double the room, keeping `rows` late readings and `cells` late cells.
+
+    `room`: the least capacity for readings and for cells.
+    """
+    new = new_late(_more(len(old.row), room[0]), _more(len(old.ints), room[1]))
+    for name in ("row", "spec", "window", "behind"):
+        getattr(new, name)[:rows] = getattr(old, name)[:rows]
+    new.ints[:cells] = old.ints[:cells]
+    rehash_late(new, cells)
+    return new

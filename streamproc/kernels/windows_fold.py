@@ -1,0 +1,213 @@
+"""The fold: readings into panes, row by row, closing windows at the row that does it.
+
+Theory of operation
+-------------------
+A row that moves its key's watermark past `next_close` closes windows before it is folded itself.
+
+Nothing is written for a row before everything it may need has room. Where there is not enough the
+kernel returns the row to be resumed; closes are finished window by window, so resuming there
+is exact. That, and taking every decision at a row, makes the cut of batches invisible.
+"""
+
+# ruff: noqa: PLR0917  (a kernel is flat)
+
+import numpy as np
+
+from streamproc.kernels import sketch
+from streamproc.kernels._jit import kernel
+from streamproc.kernels.sketch import Int, Pools, Scratch
+from streamproc.kernels.windows_cells import add_value, empty_cell
+from streamproc.kernels.windows_close import close_due, windows_of_pane
+from streamproc.kernels.windows_late import fold_late
+from streamproc.kernels.windows_layout import (
+    CHAIN,
+    CONFLICT_FLAG,
+    COUNT,
+    DONE,
+    DUPLICATE_FLAG,
+    I8,
+    INVALID,
+    LATE_CELLS,
+    LATE_FLAG,
+    LATE_ROWS,
+    NEED_LATE,
+    NEED_OUT,
+    NEED_POOLS,
+    NEXT,
+    NONE,
+    PANE,
+    SLOTS,
+    STATUS,
+    Late,
+    Out,
+    Rows,
+    Specs,
+    State,
+)
+
+
+@kernel
+def fold(
+    begin: Int,
+    now: Int,
+    rows: Rows,
+    state: State,
+    specs: Specs,
+    pools: Pools,
+    scratch: Scratch,
+    out: Out,
+    late: Late,
+    counters: I8,
+) -> Int:
+    """Fold rows from `begin` on; return the row to be resumed, or the number of rows.
+
+    `counters[STATUS]` tells what has to grow first. `now` is kept as the time of acceptance.
+    """
+    count = specs.size.size
+    slots = specs.slots[0]
+    late_rows = np.int64(0)
+    pool_chunks = np.int64(0)
+    for q in range(count):
+        late_rows += specs.late_max[q]
+        if specs.sketched[q]:
+            pool_chunks += specs.late_max[q] + 1
+    bin_chunks = pool_chunks * sketch.CHUNKS_PER_VALUE
+    # Attributes of a tuple cost a reference count at each use; locals do not.
+    row_series = rows.series
+    row_event = rows.event
+    row_value = rows.value
+    row_quality = rows.quality
+    row_offset = rows.offset
+    row_flags = rows.flags
+    row_city_us = rows.city_us
+    row_valid = rows.valid
+    of_key = state.key
+    of_city = state.city
+    ring_us = state.ring_us
+    of_ring_value = state.ring_value
+    of_ring_count = state.ring_count
+    of_ring_next = state.ring_next
+    of_last_us = state.last_us
+    of_parts = state.parts
+    of_key_us = state.key_us
+    of_key_now = state.key_now
+    of_key_cells = state.key_cells
+    of_closed = state.closed
+    of_next_close = state.next_close
+    of_bucket_head = state.bucket_head
+    of_bucket_count = state.bucket_count
+    of_bucket_pane = state.bucket_pane
+    of_city_us = state.city_us
+    of_city_now = state.city_now
+    ints = state.ints
+    floats = state.floats
+    spec_pane = specs.pane
+    spec_first = specs.first
+    spec_mask = specs.mask
+    spec_fine = specs.fine
+    spec_sketched = specs.sketched
+    pool_left = pools.counters
+    late_cells_max = late.ints.shape[0]
+    late_rows_max = late.row.size
+    table_size = late.table.size
+    depth = ring_us.shape[1]
+    # The pane of the last row, per spec: start, number, first and last window.
+    pane_start = np.full(count, NONE, np.int64)
+    pane_number = np.zeros(count, np.int64)
+    window_first = np.zeros(count, np.int64)
+    window_last = np.zeros(count, np.int64)
+    counters[STATUS] = DONE
+    for r in range(begin, row_event.size):
+        series = np.int64(row_series[r])
+        event = row_event[r]
+        value = row_value[r]
+        key = np.int64(of_key[series])
+        city = np.int64(of_city[series])
+        if (
+            counters[LATE_ROWS] + late_rows > late_rows_max
+            or counters[LATE_CELLS] + late_rows > late_cells_max
+            or 2 * (counters[LATE_CELLS] + late_rows) > table_size
+        ):
+            counters[STATUS] = NEED_LATE
+            return r
+        if pool_chunks > 0 and (
+            pool_left[sketch.EXACT_LEFT] < pool_chunks
+            or pool_left[sketch.BIN_LEFT] < bin_chunks
+        ):
+            counters[STATUS] = NEED_POOLS
+            return r
+        if event > of_key_us[key]:
+            due = False
+            for q in range(count):
+                due = due or event >= of_next_close[key * count + q]
+            if due and not close_due(
+                key, event, row_offset[r], state, specs, pools, scratch, out, counters
+            ):
+                counters[STATUS] = NEED_OUT
+                return r
+            of_key_us[key] = event
+        of_city_us[city] = max(of_city_us[city], event)
+        of_key_now[key] = now
+        of_city_now[city] = now
+
+        flags = np.int64(row_flags[r])
+        kept = np.int64(of_ring_count[series])
+        same: Int = np.int64(0)
+        for i in range(kept):
+            if ring_us[series, i] == event:
+                equal = of_ring_value[series, i] == value
+                same = DUPLICATE_FLAG if equal else CONFLICT_FLAG
+        if same == 0:
+            place = np.int64(of_ring_next[series])
+            ring_us[series, place] = event
+            of_ring_value[series, place] = value
+            of_ring_next[series] = place + 1 if place + 1 < depth else 0
+            if kept < depth:
+                of_ring_count[series] = kept + 1
+        of_last_us[series] = max(of_last_us[series], event)
+        valid = row_quality[r] > 0 and same == 0
+
+        for q in range(count):
+            width = spec_pane[q]
+            if event < pane_start[q] or event >= pane_start[q] + width:
+                pane_number[q] = event // width
+                pane_start[q] = pane_number[q] * width
+                first, last = windows_of_pane(pane_number[q], q, specs)
+                window_first[q] = first
+                window_last[q] = last
+            closed = of_closed[key * count + q]
+            if window_first[q] <= closed:
+                for window in range(window_first[q], min(window_last[q], closed) + 1):
+                    flags |= LATE_FLAG
+                    fold_late(
+                        r, q, window, valid, rows, state, specs, pools, late, counters
+                    )
+            if window_last[q] <= closed or window_first[q] > window_last[q]:
+                continue
+            pane = pane_number[q]
+            place = spec_first[q] + (pane & spec_mask[q])
+            cell = series * slots + place
+            if ints[cell, PANE] != pane:
+                empty_cell(ints, floats, cell, pane)
+                bucket = key * slots + place
+                ints[cell, NEXT] = of_bucket_head[bucket]
+                of_bucket_head[bucket] = series
+                of_bucket_count[bucket] += 1
+                of_bucket_pane[bucket] = pane
+                of_key_cells[key] += 1
+            if not valid:
+                ints[cell, INVALID] += 1
+                continue
+            add_value(ints, floats, cell, event, value)
+            parts = np.int64(of_parts[series, q])
+            if parts > 0:
+                bit = (event - pane_start[q]) * spec_fine[q, parts] // width
+                ints[cell, SLOTS] |= np.int64(1) << bit
+            if spec_sketched[q]:
+                ints[cell, CHAIN] = sketch.add(
+                    ints[cell, CHAIN], ints[cell, COUNT], value, pools
+                )
+        row_flags[r] = flags | same
+        row_valid[r] = valid
+        row_city_us[r] = of_city_us[city]
+    return row_event.size
