@@ -39,6 +39,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	$(BIN)/bandit -q -c pyproject.toml -r streamproc
+	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python .ci/check_tree.py
 	$(MAKE) --no-print-directory wheel
 
@@ -48,10 +49,15 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir build/wheel .
 	$(BIN)/python .ci/smoke_wheel.py build/wheel build/wheel-venv
 
-# Measure: a table, and JSON under .benchmarks/.
+# Measure stages, memory, and the service against a real Kafka: tables, and JSON under
+# .benchmarks/. `python -m bench.compare A.json B.json` tells noise from change.
 bench: $(STAMP)
 	@mkdir -p .benchmarks
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=.benchmarks/latest.json -m "not long"
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,iqr,rounds \
+	  --benchmark-json=.benchmarks/stages.json
+	$(BIN)/python -m bench.memory --series 100000
+	$(BIN)/python -m bench.endtoend --profile core --rows 4000000
+	$(BIN)/python -m bench.endtoend --profile full --rows 2000000
 
 # A real Apache Kafka on localhost:9092 until Ctrl-C.
 kafka: $(STAMP)
@@ -61,10 +67,14 @@ kafka: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python -m pytest tests/simulation -k mutant
 
-# Renew the hash-locked requirements from pyproject.toml.
+# Renew the hash-locked requirements from pyproject.toml: all, what runs, what builds.
+# The latter two are held to the versions of the first.
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --quiet
 lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -o requirements.txt
+	$(LOCK) pyproject.toml -c requirements.txt -o requirements-run.txt
+	$(LOCK) --group pyproject.toml:build -c requirements.txt -o requirements-build.txt
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks .cache demo

@@ -3,9 +3,10 @@
 Floors to compare with are in the shared HOT_PATH.md; this suite only measures.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -21,7 +22,7 @@ from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
 from streamproc.core.ports import Decoder, WireSchema
 from streamproc.core.processor import PartitionProcessor
 from streamproc.core.sketch import encode, merge, quantile
-from streamproc.core.values import Emission, OffsetSpan
+from streamproc.core.values import OffsetSpan
 
 ROWS = 50_000
 ZONES = {"razlog": ZoneInfo("Europe/Sofia")}
@@ -32,6 +33,20 @@ def per_row(benchmark: BenchmarkFixture, rows: int) -> None:
     if benchmark.stats is not None:
         nanoseconds = benchmark.stats.stats.median / rows * 1e9
         benchmark.extra_info["ns_per_reading"] = round(nanoseconds, 1)
+
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def in_rounds(
+    benchmark: BenchmarkFixture,
+    function: Callable[..., object],
+    setup: Callable[[], Arguments] | None,
+    rounds: int,
+) -> None:
+    """Time one call a round, on arguments made afresh."""
+    pedantic: Any = benchmark.pedantic
+    pedantic(function, setup=setup, rounds=rounds, iterations=1)
 
 
 def decoder_of(name: str) -> Decoder:
@@ -59,44 +74,43 @@ def test_decode(benchmark: BenchmarkFixture, name: str) -> None:
     per_row(benchmark, ROWS)
 
 
+FETCH_ROWS = 20_000
+"""What one fetch hands over at most (`records_max`)."""
+
+
 class Folding:
-    """A processor that is fed one lap after the other, so that windows really close."""
+    """A processor whose series are all known, fed fetch by fetch in order of time.
+
+    Every device reports once a minute, so each reading opens a window of a minute and
+    closes the one before: the most closing there can be.
+    """
 
     def __init__(self, profile: str, series: int) -> None:
         self.processor = PartitionProcessor(w.ORIGIN, w.definition(profile), ZONES)
-        self.laps = self._laps(series)
-        rows = max(ROWS, series)
-        for _ in range(max(1, series // rows)):
-            self()
+        self._series = series
+        self._lap = 0
+        for _ in range(2 + series // FETCH_ROWS):
+            (records, decoded, now_us), _ = self.next()
+            self.processor.step(records, decoded, now_us)
+        assert self.processor.series_count == series
 
-    @staticmethod
-    def _laps(series: int) -> Iterator[tuple[object, object]]:
-        lap = 0
-        while True:
-            yield w.decoded(ROWS, series, lap)
-            lap += 1
-
-    def next(self) -> tuple[tuple[object, ...], dict[str, object]]:
-        records, decoded = next(self.laps)
-        return (records, decoded, 0), {}
-
-    def __call__(self) -> Emission:
-        arguments, _ = self.next()
-        step: Callable[..., Emission] = self.processor.step
-        return step(*arguments)
+    def next(self) -> Arguments:
+        """Return the arguments of the next step."""
+        self._lap += 1
+        return (*w.decoded(FETCH_ROWS, self._series, self._lap - 1), 0), {}
 
 
-@pytest.mark.parametrize("series", [10_000, 1_000_000])
+@pytest.mark.parametrize("series", [10_000, 100_000, 1_000_000])
 @pytest.mark.parametrize("profile", ["core", "full"])
 def test_fold(benchmark: BenchmarkFixture, profile: str, series: int) -> None:
     folding = Folding(profile, series)
 
-    benchmark.pedantic(folding.processor.step, setup=folding.next, rounds=20, iterations=1)
+    in_rounds(benchmark, folding.processor.step, folding.next, 40)
 
     benchmark.extra_info["state_bytes_per_series"] = round(
         folding.processor.state_bytes / max(1, folding.processor.series_count)
     )
-    per_row(benchmark, ROWS)
+    per_row(benchmark, FETCH_ROWS)
 
 
 def test_sketch_encode(benchmark: BenchmarkFixture) -> None:
@@ -119,7 +133,7 @@ def test_sketch_merge_a_day_of_hours(benchmark: BenchmarkFixture) -> None:
 def test_close_a_window_of_100_000_series(benchmark: BenchmarkFixture) -> None:
     series = 100_000
 
-    def loaded() -> tuple[tuple[PartitionProcessor], dict[str, object]]:
+    def loaded() -> Arguments:
         processor = PartitionProcessor(w.ORIGIN, w.definition("core"), ZONES)
         records, decoded = w.decoded(series, series)
         processor.step(records, decoded, 0)
@@ -133,7 +147,7 @@ def test_close_a_window_of_100_000_series(benchmark: BenchmarkFixture) -> None:
         assert closed >= 0.9 * series  # the rest closed while loading
         return closed
 
-    benchmark.pedantic(close, setup=loaded, rounds=5, iterations=1)
+    in_rounds(benchmark, close, loaded, 5)
 
     per_row(benchmark, series)
 
@@ -149,9 +163,12 @@ def test_write(benchmark: BenchmarkFixture, tmp_path: Path, rows: int) -> None:
         writer = make_writer()
         writer.append(emission)
         lap = next(laps)
-        writer.write(store, f"_streamproc/staging/{lap}", f"t-p0-n{lap}", OffsetSpan(0, rows))
+        writer.write(
+            store, f"_streamproc/staging/{lap}", f"t-p0-n{lap}", OffsetSpan(0, rows)
+        )
 
-    benchmark.pedantic(write, rounds=5, iterations=1, warmup_rounds=1)
+    write()
+    in_rounds(benchmark, write, None, 5)
 
     per_row(benchmark, rows)
 

@@ -1,5 +1,7 @@
 """The data the benches run on: many devices, one reading a minute each, city `razlog`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -54,13 +56,25 @@ def definition(profile: str) -> Definition:
     )
 
 
+def with_rules(made: Definition, rules: tuple[RuleSpec, ...]) -> Definition:
+    return replace(made, rules=rules)
+
+
+def with_lateness(made: Definition, minutes: int) -> Definition:
+    """Return the definition with windows of a minute that stay open for `minutes` more."""
+    window = replace(made.windows[0], lateness_us=minutes * MINUTE_US)
+    return replace(made, windows=(window,))
+
+
 def columns(rows: int, devices: int, lap: int = 0) -> dict[str, np.ndarray]:
     """Return device number, property number, event time and value of `rows` readings."""
     rng = np.random.default_rng(lap + 1)
     index = np.arange(lap * rows, (lap + 1) * rows, dtype=np.int64)
     device = index % devices
-    event_us = START_US + index // devices * MINUTE_US + index % devices * (
-        MINUTE_US // max(devices, 1)
+    event_us = (
+        START_US
+        + index // devices * MINUTE_US
+        + index % devices * (MINUTE_US // max(devices, 1))
     )
     event_us = event_us - rng.integers(0, 5_000_000, rows)
     value = np.round(rng.gamma(4.0, 7.0, rows), 1)
@@ -77,7 +91,11 @@ def wire_readings(rows: int, devices: int) -> list[WireReading]:
     return [
         WireReading(f"razlog-{int(d):07d}", PROPERTIES[int(p)], int(t), float(v))
         for d, p, t, v in zip(
-            found["device"], found["property"], found["event_us"], found["value"], strict=True
+            found["device"],
+            found["property"],
+            found["event_us"],
+            found["value"],
+            strict=True,
         )
     ]
 
@@ -113,9 +131,9 @@ def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:
     arrays = [
         pa.array(np.arange(rows, dtype=np.int32)),
         pa.array(np.zeros(rows, np.int32)),
-        pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), names),
+        pa.DictionaryArray.from_arrays(codes.astype(np.int32), names),
         pa.DictionaryArray.from_arrays(
-            pa.array(found["property"].astype(np.int32)), pa.array(PROPERTIES)
+            found["property"].astype(np.int32), pa.array(PROPERTIES)
         ),
         pa.nulls(rows, DECODED.field("unit").type),
         pa.array(found["event_us"]).cast(DECODED.field("event_time").type),

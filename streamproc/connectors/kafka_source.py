@@ -13,13 +13,10 @@ client is set back, so that a record is delivered once and in order, or not at a
 time is up, because during a rebalance it waits without a limit; so `fetch` keeps its
 promise about time and a drain can begin at any moment.
 
-Questions (`bounds`, `offset_at`, `read_one`) go over connections of their own, see
-`kafka_probe`: on the consumer's they would queue behind a long poll.
+Questions go over connections of their own (`kafka_probe`): on the consumer's they would wait.
 
-The consumer shares the caller's event loop. Heartbeats live there too, so no CPU work may:
-decoding and folding happen on the compute thread in kernels that release the GIL (A1, A2).
-What remains on the loop is aiokafka's own parsing and `kafka_records.columnar`, about 50 ms
-for `records_max` = 20,000 records.
+The consumer shares the caller's event loop with the heartbeats, so no CPU work may live there
+(A1, A2): what remains is aiokafka's parsing, about 50 ms for `records_max` = 20,000 records.
 
 aiokafka's traps (EXACTLY_ONCE.md 2.1)
 --------------------------------------
@@ -68,6 +65,7 @@ from aiokafka.errors import (
 )
 
 from streamproc.connectors.kafka_admin import KafkaAdmin
+from streamproc.connectors.kafka_bare import allow_bare_records, bare
 from streamproc.connectors.kafka_connect import why_unreachable
 from streamproc.connectors.kafka_probe import KafkaProbe
 from streamproc.connectors.kafka_records import columnar, nothing
@@ -136,8 +134,11 @@ class KafkaSource:
         assert self._consumer is None, "a source is started once"
         options = self._options
         assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
+        allow_bare_records()
         consumer = AIOKafkaConsumer(
-            partition_assignment_strategy=(assignor,), **options.aiokafka()
+            partition_assignment_strategy=(assignor,),
+            value_deserializer=bare,
+            **options.aiokafka(),
         )
         self._listener = listener
         self._consumer = consumer

@@ -1,0 +1,16 @@
+"""`warm_up` leaves nothing to compile: what came later would stop a running service."""
+
+from streamproc import kernels
+from streamproc.app.warmup import cache_counts, warm_up
+
+
+def test_a_second_warmup_finds_every_kernel_ready() -> None:
+    first = warm_up()
+    before = cache_counts()
+
+    second = warm_up()
+
+    assert first["compiled"] + first["cached"] > 30, first
+    assert cache_counts() == before
+    assert (second["compiled"], second["cached"]) == before[::-1]
+    assert kernels.__path__, "counted from the package's own modules"
