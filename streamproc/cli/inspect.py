@@ -32,7 +32,10 @@ def inspect(
         msg = f"{root}: is not a folder"
         raise InputError(msg)
     summary = summarise(root)
-    report = check(root) if verify else None
+    report = None
+    if verify:
+        with err.status("verifying …"):
+            report = check(root)
     if as_json:
         print_json({"summary": summary, "verification": report})
     else:

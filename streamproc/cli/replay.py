@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from streamproc.app import Settings, load_settings, replay_files
-from streamproc.cli.console import Bar, out, print_json, progress
-from streamproc.core.values import Emission, Records
-from streamproc.runtime.observer import Observer, Totals
+from streamproc.cli.console import progress
+from streamproc.cli.summary import Shown, show_summary
+from streamproc.runtime.observer import Totals
 
 
 def replay(
@@ -42,21 +42,7 @@ def replay(
         overrides["output.root"] = output
     settings = load_settings(config, os.environ, overrides)
     totals, seconds = asyncio.run(_replay(settings, files, close=not keep_open))
-    summary = {
-        "records": totals.records,
-        "readings": totals.readings,
-        "late": totals.late,
-        "quarantined": totals.quarantined,
-        "windows": totals.windows,
-        "alerts": totals.alerts,
-        "files": totals.files,
-        "seconds": round(seconds, 3),
-        "readings_per_second": round(totals.readings / seconds) if seconds else 0,
-    }
-    if as_json:
-        print_json(summary)
-    else:
-        out.print(", ".join(f"{key} {value:,}" for key, value in summary.items()))
+    show_summary(totals, seconds, as_json=as_json)
     return 0
 
 
@@ -70,16 +56,3 @@ async def _replay(
         observers = (totals, Shown(bar))
         await replay_files(settings, files, close=close, observers=observers)
     return totals, loop.time() - began
-
-
-class Shown(Observer):
-    """Moves a progress bar."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._records = 0
-
-    def stepped(self, records: Records, emission: Emission, seconds: float) -> None:
-        """Move on by a batch."""
-        self._records += len(records)
-        self._bar.to(self._records)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from streamproc.app import Settings, load_settings, open_service
 from streamproc.app.watching import Watching
-from streamproc.cli.console import err, out, print_json
+from streamproc.cli.console import Bar, err, progress
+from streamproc.cli.summary import Shown, show_summary
 from streamproc.runtime.collector import set_for_streaming
 from streamproc.runtime.observer import Totals
 from streamproc.runtime.signals import stop_on_signals
@@ -50,22 +52,7 @@ def run(
             accept_recreated=frozenset(accept_recreated or ()),
         )
     )
-    summary = {
-        "records": totals.records,
-        "readings": totals.readings,
-        "late": totals.late,
-        "quarantined": totals.quarantined,
-        "windows": totals.windows,
-        "alerts": totals.alerts,
-        "files": totals.files,
-        "commits": totals.commits,
-        "seconds": round(seconds, 3),
-        "readings_per_second": round(totals.readings / seconds) if seconds else 0,
-    }
-    if as_json:
-        print_json(summary)
-    else:
-        out.print(", ".join(f"{key} {value:,}" for key, value in summary.items()))
+    show_summary(totals, seconds, as_json=as_json)
     return 0
 
 
@@ -79,17 +66,20 @@ async def _run(
     loop = asyncio.get_running_loop()
     began = loop.time()
     totals = Totals()
-    async with Watching(settings) as watching:
-        with open_service(
-            settings,
-            until_end=until_end,
-            close=close,
-            accept_recreated=accept_recreated,
-            observers=(totals, watching.observer),
-        ) as service:
-            watching.watch(service)
-            with stop_on_signals(service.stop):
-                await service.run()
-            if service.stopping:
-                err.print("stopped: what was held is committed")
+    # The bar comes first, so that log lines are printed above it.
+    shown = progress("records", None) if until_end else nullcontext(Bar(None, 0))
+    with shown as bar:
+        async with Watching(settings) as watching:
+            with open_service(
+                settings,
+                until_end=until_end,
+                close=close,
+                accept_recreated=accept_recreated,
+                observers=(totals, watching.observer, Shown(bar)),
+            ) as service:
+                watching.watch(service)
+                with stop_on_signals(service.stop):
+                    await service.run()
+                if service.stopping:
+                    err.print("stopped: what was held is committed")
     return totals, loop.time() - began
