@@ -27,7 +27,7 @@ def main() -> int:
         for number, line in enumerate(text.splitlines(), 1):
             if MACHINE_PATH.search(line):
                 faults.append(f"{name}:{number}: names a path of one machine")
-        if name == "requirements.txt" and HOST.search(text):
+        if name.startswith("requirements") and HOST.search(text):
             faults.append(f"{name}: names a host")
         if name.startswith("streamproc/") and text.count("\n") > LINES_MAX:
             faults.append(

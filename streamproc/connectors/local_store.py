@@ -79,7 +79,7 @@ class LocalStore:
         self._broken: str | None = None
         self._plain_folders = {""}
         try:
-            root.mkdir(exist_ok=True)
+            root.mkdir(parents=True, exist_ok=True)
             self._root = os.path.realpath(root)
             scratch = Path(self._root, self._scratch)
             scratch.mkdir(parents=True)
