@@ -4,7 +4,6 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from uuid import uuid4
@@ -49,17 +48,6 @@ class Decoders:
         return decoder
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """Who writes, in log records: a host's process."""
-
-    name: str
-
-    @staticmethod
-    def here() -> "_Owner":
-        return _Owner(f"{socket.gethostname()}:{os.getpid()}")
-
-
 class Root:
     """The output root, and how workers write to it."""
 
@@ -68,7 +56,7 @@ class Root:
     ) -> None:
         self._settings = settings
         self.clock = clock
-        self._owner = _Owner.here()
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self.failpoint = failpoint_from(env)
         self.store = LocalStore(Path(settings.output.root))
         self.store.self_test()
@@ -102,7 +90,7 @@ class Root:
             topic=origin.topic,
             topic_id=topic_id,
             partition=origin.partition,
-            owner=self._owner.name,
+            owner=self._owner,
             code_version=__version__,
             state_version=STATE_VERSION,
         )

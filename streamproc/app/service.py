@@ -51,12 +51,12 @@ def open_service(
     clock = SystemClock()
     observer = Observers(*observers)
     root = Root(settings, clock, env)
-    connection = kafka_options(settings).connection
-    sinks = alert_sinks(settings, connection, clock)
+    kafka = kafka_options(settings)
+    sinks = alert_sinks(settings, kafka.connection, clock)
     source = settings.source
     service: list[Service] = []
     parts = ServiceParts(
-        source=KafkaSource(kafka_options(settings)),
+        source=KafkaSource(kafka),
         store=root.store,
         decoder_for=Decoders(settings),
         schemas=make_schemas(settings, clock, lambda: service[0].stopping),
@@ -65,7 +65,8 @@ def open_service(
         clock=clock,
         observer=observer,
         outboxes={name: Outbox(sink, clock, observer) for name, sink in sinks.items()},
-        early=topic_sink(settings, connection),
+        # A producer of its own: one that is cut off for being slow drops its connection.
+        early=topic_sink(settings, kafka.connection),
         failpoint=root.failpoint,
     )
     options = ServiceOptions(

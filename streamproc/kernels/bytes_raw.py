@@ -126,9 +126,3 @@ def bytes_equal_to(word: np.uint64, pattern: np.uint64) -> np.uint64:
     """
     x = word ^ pattern
     return (x - _LOW) & ~x & _HIGH
-
-
-@kernel
-def has_high_bit(word: np.uint64) -> bool:
-    """Tell whether any byte of `word` is not ASCII."""
-    return bool((word & _HIGH) != U64(0))

@@ -4,7 +4,7 @@ What each town measures follows DOMAIN.md section 1; levels and cycles are plaus
 not measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,8 @@ def towns(count: int) -> tuple[Town, ...]:
         if lap == 0:
             found.append(town)
             continue
+        number = lap + 1
         found.append(
-            Town(
-                f"{town.slug}-{lap + 1}",
-                f"{town.name} {lap + 1}",
-                town.timezone,
-                town.solar_h,
-                town.format,
-                town.kinds,
-            )
+            replace(town, slug=f"{town.slug}-{number}", name=f"{town.name} {number}")
         )
     return tuple(found)

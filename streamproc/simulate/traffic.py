@@ -9,7 +9,7 @@ order, and values rounded to the property's decimals.
 import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -202,16 +202,8 @@ def _value(signal: Signal, device: _Device, now_us: int, noise: float) -> float:
 
 
 def _moved(message: Message, send_us: int) -> Message:
-    return Message(
-        max(message.send_us, send_us),
-        message.city,
-        message.format,
-        message.device,
-        message.event_us,
-        message.values,
-        message.fault,
-        message.future,
-    )
+    """Return the message as it leaves later, never earlier."""
+    return replace(message, send_us=max(message.send_us, send_us))
 
 
 def _whole_ms(time_us: int) -> int:
