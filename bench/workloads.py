@@ -19,6 +19,7 @@ from streamproc.core.definition import (
     RuleSpec,
     WindowSpec,
 )
+from streamproc.core.payloads import Payloads
 from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
 
@@ -106,8 +107,8 @@ def records(values: list[bytes], start: int = 0) -> Records:
         ORIGIN,
         np.arange(start, start + count, dtype=np.int64),
         np.full(count, START_US + 10**13, np.int64),
-        pa.array(values, pa.binary()),
-        pa.nulls(count, pa.binary()),
+        Payloads.of(values),
+        Payloads.nulls(count),
         OffsetSpan(start, start + count),
     )
 

@@ -47,6 +47,7 @@ from streamproc.core.definition import (
     WindowSpec,
 )
 from streamproc.core.fingerprint import fingerprint_of
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder, WireSchema
 from streamproc.core.processor import PartitionProcessor
 from streamproc.core.schemas import READING
@@ -174,8 +175,8 @@ def _records(values: list[bytes], start: int = 0) -> Records:
         ORIGIN,
         np.arange(start, start + count, dtype=np.int64),
         np.full(count, EVENING_US + 100 * DAY_US, np.int64),
-        pa.array(values, pa.binary()),
-        pa.nulls(count, pa.binary()),
+        Payloads.of(values),
+        Payloads.nulls(count),
         OffsetSpan(start, start + count),
     )
 

@@ -80,7 +80,7 @@ class ArrowIpc:
         rejects: list[Reject] = []
         for row, value in enumerate(records.values):
             try:
-                tables.append(self._table(row, value.as_py()))
+                tables.append(self._table(row, value))
             except Refused as refused:
                 rejects.append(Reject(row, refused.reason, refused.detail))
         sheet = Sheet(sum(len(table.time) for table in tables))

@@ -15,7 +15,7 @@ import fastavro
 import numpy as np
 
 from streamproc.codecs.avro_strict import Datum
-from streamproc.codecs.columns import I4, U1, Sheet, WireBytes
+from streamproc.codecs.columns import I4, U1, Sheet
 from streamproc.codecs.confluent import Framed, SchemaUnusable, scan_all
 from streamproc.codecs.strict import (
     RECORD_BYTES_MAX,
@@ -25,6 +25,7 @@ from streamproc.codecs.strict import (
     Reading,
     flat_readings,
 )
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import WireSchema
 from streamproc.core.values import Flag
 from streamproc.kernels import avro_scan, bytes_fields
@@ -105,7 +106,7 @@ class AvroPlan:
             if role is not None:
                 yield role, field["type"]
 
-    def scan(self, body: WireBytes, rows: I4, sheet: Sheet) -> U1:
+    def scan(self, body: Payloads, rows: I4, sheet: Sheet) -> U1:
         """Decode the certain rows into the sheet; return 1 for each doubtful one."""
         doubtful = np.ones(len(rows), np.uint8)
         operations = self._operations

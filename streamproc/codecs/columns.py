@@ -1,14 +1,14 @@
 """The columns a decoder fills: by kernels in place, by the strict path row by row."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from streamproc.codecs.strict import Reading
+from streamproc.core.payloads import Payloads
 from streamproc.core.schemas import DECODED, NAME
 from streamproc.core.values import Decoded, Reject
 from streamproc.kernels import bytes_dict, bytes_sheet
@@ -30,59 +30,6 @@ _COLUMN_OF: Final = {
 }
 _ENTRIES_MIN: Final = 256
 _ENTRIES_HINT_MAX: Final = 1 << 17
-
-
-@dataclass(frozen=True, slots=True)
-class WireBytes:
-    """The bytes of a column of payloads, readable `PAD` bytes beyond the last.
-
-    Attributes:
-        data: uint8, a padded copy.
-        starts: int64[n], index into `data`, -1 for null.
-        ends: int64[n].
-    """
-
-    data: U1
-    starts: I8
-    ends: I8
-
-    def __getitem__(self, row: int) -> bytes | None:
-        """Return one payload, None for null."""
-        if self.starts[row] < 0:
-            return None
-        return self.data[self.starts[row] : self.ends[row]].tobytes()
-
-    @property
-    def sizes(self) -> I8:
-        """Bytes per row, int64[n]; 0 for null."""
-        return np.where(self.starts < 0, 0, self.ends - self.starts)
-
-
-def wire_bytes(column: pa.BinaryArray) -> WireBytes:
-    """Copy a column's bytes to where kernels may load 8 bytes at a time (15 ns a row)."""
-    count = len(column)
-    _, offset_buffer, data_buffer = column.buffers()
-    if count == 0 or offset_buffer is None:
-        return no_bytes(count)
-    raw = np.frombuffer(memoryview(offset_buffer), np.int32)[column.offset :][
-        : count + 1
-    ]
-    offsets = raw.astype(np.int64)
-    low, high = int(offsets[0]), int(offsets[-1])
-    data = np.zeros(high - low + PAD, np.uint8)
-    if data_buffer is not None:
-        data[: high - low] = np.frombuffer(memoryview(data_buffer), np.uint8)[low:high]
-    offsets -= low
-    starts, ends = offsets[:-1].copy(), offsets[1:]
-    if column.null_count:
-        starts[column.is_null().to_numpy(zero_copy_only=False)] = -1
-    return WireBytes(data, starts, ends)
-
-
-def no_bytes(count: int) -> WireBytes:
-    """Return `count` nulls."""
-    nothing = np.full(count, -1, np.int64)
-    return WireBytes(np.zeros(PAD, np.uint8), nothing, nothing)
 
 
 class _Names:
@@ -120,7 +67,7 @@ class _Names:
         self._allocate(capacity, room)
         bytes_dict.rehash(old[0], self.words)
 
-    def intern(self, names: WireBytes) -> I4:
+    def intern(self, names: Payloads) -> I4:
         """Return the code of each name, int32[n], -1 for null."""
         codes = np.empty(len(names.starts), np.int32)
         self.reserve(len(names.starts), len(names.data))
@@ -225,7 +172,7 @@ class Sheet:
     def codes(self, table: int, names: Iterable[str | None]) -> I4:
         """Return the code of each name, -1 for None; the names are already checked."""
         column = pa.array(names, pa.string()).cast(pa.binary())
-        return self._names[table].intern(wire_bytes(cast("pa.BinaryArray", column)))
+        return self._names[table].intern(Payloads.of_arrow(column))
 
     def extend(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         """Append whole columns in the order and types of `DECODED`'s storage."""

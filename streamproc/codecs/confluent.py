@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from streamproc.codecs.columns import B1, I4, I8, U1, Sheet, WireBytes, wire_bytes
+from streamproc.codecs.columns import B1, I4, I8, U1, Sheet
 from streamproc.codecs.strict import RECORD_BYTES_MAX, Reading, Refused, printable
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Reason, Records, Reject
 
@@ -31,7 +32,7 @@ class SchemaUnusable(Exception):
 class Plan(Protocol):
     """One writer schema, compiled."""
 
-    def scan(self, body: WireBytes, rows: I4, sheet: Sheet) -> U1:
+    def scan(self, body: Payloads, rows: I4, sheet: Sheet) -> U1:
         """Decode the certain rows into the sheet; return 1 for each doubtful one."""
         ...
 
@@ -41,7 +42,7 @@ class Plan(Protocol):
 
 
 def scan_all(
-    scan: Callable[[int], int], body: WireBytes, sheet: Sheet, count: int
+    scan: Callable[[int], int], body: Payloads, sheet: Sheet, count: int
 ) -> None:
     """Call a kernel until it is through; the sheet grows whenever it stops for room."""
     done = 0
@@ -67,7 +68,7 @@ class Framed:
 
     def missing(self, records: Records) -> frozenset[int]:
         """Return the schema ids of well-framed records nobody has told of yet."""
-        framed, ids = _schema_ids(wire_bytes(records.values))
+        framed, ids = _schema_ids(records.values)
         unknown = set(np.unique(ids[framed]).tolist())
         return frozenset(unknown - self._schemas.keys() - self._fleeting.keys())
 
@@ -97,7 +98,7 @@ class Framed:
 
     def decode(self, records: Records) -> Decoded:
         """Return readings and rejects of the whole batch."""
-        payloads = wire_bytes(records.values)
+        payloads = records.values
         framed, ids = _schema_ids(payloads)
         rejects = [
             Reject(row, *_why_unframed(payloads, row))
@@ -111,7 +112,7 @@ class Framed:
             if isinstance(plan, Reject):
                 rejects += [Reject(r, plan.reason, plan.detail) for r in rows.tolist()]
             else:
-                body = WireBytes(
+                body = Payloads(
                     payloads.data,
                     payloads.starts[rows] + HEADER_BYTES,
                     payloads.ends[rows],
@@ -132,7 +133,7 @@ class Framed:
 
 def _decode_rows(
     plan: Plan,
-    body: WireBytes,
+    body: Payloads,
     rows: I4,
     sheet: Sheet,
     strict: list[tuple[int, list[Reading]]],
@@ -147,7 +148,7 @@ def _decode_rows(
             rejects.append(Reject(row, refused.reason, refused.detail))
 
 
-def _schema_ids(payloads: WireBytes) -> tuple[B1, I8]:
+def _schema_ids(payloads: Payloads) -> tuple[B1, I8]:
     """Return per row whether it is framed by magic 0, and its schema id where it is."""
     sizes = payloads.sizes
     framed = (sizes >= HEADER_BYTES) & (sizes <= RECORD_BYTES_MAX)
@@ -160,7 +161,7 @@ def _schema_ids(payloads: WireBytes) -> tuple[B1, I8]:
     return framed, ids
 
 
-def _why_unframed(payloads: WireBytes, row: int) -> tuple[Reason, str]:
+def _why_unframed(payloads: Payloads, row: int) -> tuple[Reason, str]:
     payload = payloads[row]
     if not payload:
         return Reason.EMPTY, "no payload" if payload is None else "0 bytes"

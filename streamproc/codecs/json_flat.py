@@ -18,9 +18,10 @@ A batch goes through `kernels.json_scan` first; what that doubts goes through
 
 import numpy as np
 
-from streamproc.codecs.columns import Sheet, WireBytes, no_bytes, wire_bytes
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.json_strict import JsonOptions, StrictJson
 from streamproc.codecs.strict import RECORD_BYTES_MAX, UNIT_NS, Reading, Refused
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Reason, Records, Reject
 from streamproc.kernels import json_parts, json_scan
@@ -46,11 +47,11 @@ class FlatJson:
 
     def decode(self, records: Records) -> Decoded:
         """Return readings and rejects of the whole batch."""
-        payloads = wire_bytes(records.values)
+        payloads = records.values
         keys = (
-            wire_bytes(records.keys)
+            records.keys
             if self._options.device_from_key
-            else no_bytes(len(records))
+            else Payloads.nulls(len(records))
         )
         sheet = Sheet(len(records) + 64, self._hint)
         doubtful = self._scan(payloads, keys, sheet)
@@ -66,7 +67,7 @@ class FlatJson:
         return sheet.decoded(rejects)
 
     def _scan(
-        self, payloads: WireBytes, keys: WireBytes, sheet: Sheet
+        self, payloads: Payloads, keys: Payloads, sheet: Sheet
     ) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         count = len(payloads.starts)
         doubtful = np.zeros(count, np.uint8)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from streamproc.codecs.avro import ROLE_CODES, ROLES, kernel_rules, require_roles
-from streamproc.codecs.columns import I4, I8, U1, Sheet, WireBytes
+from streamproc.codecs.columns import I4, I8, U1, Sheet
 from streamproc.codecs.confluent import Framed, SchemaUnusable, scan_all
 from streamproc.codecs.proto_text import NUMERIC, ProtoField, ProtoMessage, parse_proto
 from streamproc.codecs.protobuf_strict import message_index, read_message
@@ -24,6 +24,7 @@ from streamproc.codecs.strict import (
     Refused,
     flat_readings,
 )
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import WireSchema
 from streamproc.core.values import Reason
 from streamproc.kernels import bytes_fields, protobuf_scan
@@ -98,7 +99,7 @@ class ProtobufPlan:
         except SchemaUnusable as unusable:
             return unusable
 
-    def scan(self, body: WireBytes, rows: I4, sheet: Sheet) -> U1:
+    def scan(self, body: Payloads, rows: I4, sheet: Sheet) -> U1:
         """Decode the certain rows into the sheet; return 1 for each doubtful one."""
         doubtful = np.ones(len(rows), np.uint8)
         table = self._table

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamproc.core.definition import Definition
+from streamproc.core.payloads import Payloads
 from streamproc.core.schemas import (
     ROUTED_AGGREGATE,
     ROUTED_LATE,
@@ -301,10 +301,13 @@ class Tables:
             else self._dates.dates(codes, dated)
         )
         local[unknown] = 0
-        payload: Any = records.values.take(pa.array(rows, pa.int64()))
-        size = np.asarray(pc.fill_null(pc.binary_length(payload), 0)).astype(np.int64)
-        if count and size.max() > PAYLOAD_BYTES_MAX:
-            payload = pc.binary_slice(payload, 0, PAYLOAD_BYTES_MAX)
+        payload = [
+            None
+            if (whole := records.values[row]) is None
+            else whole[:PAYLOAD_BYTES_MAX]
+            for row in rows.tolist()
+        ]
+        size = records.values.sizes[rows]
         columns = [
             names(codes, self._cities),
             days(local),
@@ -316,7 +319,7 @@ class Tables:
                 self._reasons,
             ),
             pa.array([reject.detail for reject in rejects], pa.string()),
-            payload.cast(pa.binary()),
+            pa.array(payload, pa.binary()),
             numbers(size),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=ROUTED_QUARANTINE)
@@ -338,8 +341,8 @@ class Tables:
             self._origin,
             empty,
             empty,
-            pa.array([], pa.binary()),
-            pa.array([], pa.binary()),
+            Payloads.nulls(0),
+            Payloads.nulls(0),
             OffsetSpan(offset, offset),
         )
         return Emission(

@@ -17,7 +17,7 @@ def fingerprint_of(records: Records, row: int) -> Fingerprint:
     """
     parts = []
     for column in (records.keys, records.values):
-        data: bytes | None = column[row].as_py()
+        data = column[row]
         parts.append(struct.pack("<i", -1 if data is None else len(data)))
         parts.append(data or b"")
     joined = np.frombuffer(b"".join(parts), np.uint8)

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamproc.core.payloads import Payloads
+
 UNKNOWN_CITY = "_unknown"
 NO_TIME = -1
 PAYLOAD_BYTES_MAX = 64 * 1024
@@ -100,8 +102,8 @@ class Records:
     origin: TopicPartition
     offsets: npt.NDArray[np.int64]
     broker_us: npt.NDArray[np.int64]
-    values: pa.BinaryArray
-    keys: pa.BinaryArray
+    values: Payloads
+    keys: Payloads
     span: OffsetSpan
     headers: Sequence[Sequence[tuple[str, bytes]]] | None = None
 
@@ -115,8 +117,8 @@ class Records:
             self.origin,
             self.offsets[low:high],
             self.broker_us[low:high],
-            self.values[int(low) : int(high)],
-            self.keys[int(low) : int(high)],
+            self.values.between(int(low), int(high)),
+            self.keys.between(int(low), int(high)),
             OffsetSpan(max(start, self.span.start), min(end, self.span.end)),
             None if self.headers is None else self.headers[int(low) : int(high)],
         )

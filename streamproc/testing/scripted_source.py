@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import AssignmentListener, Bounds
 from streamproc.core.values import NO_TIME, OffsetSpan, Records, TopicPartition
 from streamproc.errors import SourceMismatch, Unreachable, WorldError
@@ -267,8 +267,8 @@ def _columns(
         origin=partition,
         offsets=np.array([r.offset for r in taken], np.int64),
         broker_us=np.array([r.broker_us for r in taken], np.int64),
-        values=pa.array([r.value for r in taken], pa.binary()),
-        keys=pa.array([r.key for r in taken], pa.binary()),
+        values=Payloads.of([r.value for r in taken]),
+        keys=Payloads.of([r.key for r in taken]),
         span=span,
         headers=[r.headers for r in taken],
     )

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.codecs.columns import no_bytes, wire_bytes
 from streamproc.codecs.encode import WireReading, encode_arrow, encode_json_many
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions, StrictJson
 from streamproc.codecs.select import make_decoder
 from streamproc.codecs.strict import Refused
+from streamproc.core.payloads import Payloads
 from streamproc.kernels.bytes_text import TIME_US_MAX, TIME_US_MIN
 from tests.support.wire import encoded, learnt, records_of, rows_of
 
@@ -214,7 +214,7 @@ def test_ordinary_documents_never_need_the_strict_path() -> None:
     from streamproc.codecs.columns import Sheet  # noqa: PLC0415  (a look inside, here only)
 
     doubtful = FlatJson()._scan(
-        wire_bytes(records_of(batch).values), no_bytes(len(batch)), Sheet(64)
+        records_of(batch).values, Payloads.nulls(len(batch)), Sheet(64)
     )
 
     assert doubtful.tolist() == [0, 0, 0, 0]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamproc.codecs.columns import Sheet, wire_bytes
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.strict import UNIT_NS, Refused, epoch_time, rfc3339_time
 from streamproc.core.values import Flag
 from streamproc.kernels import bytes_dict, bytes_fields, bytes_sheet, bytes_text
@@ -196,7 +196,7 @@ def test_codes_are_given_in_the_order_names_are_first_met(
     names: list[bytes | None],
 ) -> None:
     sheet = Sheet(1)
-    given_names = wire_bytes(records_of(names).values)
+    given_names = records_of(names).values
     table = sheet.words[bytes_sheet.DEVICES : bytes_sheet.DEVICES + bytes_dict.WORDS]
     codes = np.full(len(names), -7, np.int32)
 

@@ -25,7 +25,7 @@ class TinyJson:
     def decode(self, records: Records) -> Decoded:
         rows: list[dict[str, Any]] = []
         rejects = []
-        for row, value in enumerate(records.values.to_pylist()):
+        for row, value in enumerate(records.values):
             try:
                 found = json.loads(value or b"")
                 rows.append(_reading(row, found))
@@ -98,7 +98,7 @@ def plain(batches: Iterable[FileBatch]) -> list[Row]:
         refused = {one.row: (str(one.reason), one.detail) for one in decoded.rejects}
         assert [one.row for one in decoded.rejects] == sorted(refused)
         assert not refused.keys() & found.keys()
-        for row, payload in enumerate(records.values.to_pylist()):
+        for row, payload in enumerate(records.values):
             assert payload is not None
             rows.append(
                 Row(

@@ -158,4 +158,4 @@ def open_at(source: Source, offset: int, *partitions: TopicPartition) -> None:
 
 def values_of(batches: list[Records]) -> list[bytes | None]:
     """Return all values in the order they came."""
-    return [value for batch in batches for value in batch.values.to_pylist()]
+    return [value for batch in batches for value in batch.values]

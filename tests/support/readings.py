@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamproc.core.payloads import Payloads
 from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, Reject, TopicPartition
 
@@ -46,8 +47,8 @@ def batch_of(
     offsets = np.array([r.offset for r in records], np.int64)
     start = int(offsets[0]) if len(records) else 0
     stop = end if end is not None else (int(offsets[-1]) + 1 if len(records) else 0)
-    payloads = pa.array([r.payload for r in records], pa.binary())
-    keys = pa.array([None] * len(records), pa.binary())
+    payloads = Payloads.of([r.payload for r in records])
+    keys = Payloads.nulls(len(records))
     source = Records(
         origin,
         offsets,

@@ -19,6 +19,7 @@ from streamproc.codecs.encode import (
     encode_protobuf,
 )
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder, WireSchema
 from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
@@ -39,8 +40,8 @@ def records_of(
         TopicPartition("telemetry.razlog", 0),
         np.arange(count, dtype=np.int64),
         np.full(count, -1, np.int64),
-        pa.array(values, pa.binary()),
-        pa.array(keys if keys is not None else [None] * count, pa.binary()),
+        Payloads.of(values),
+        Payloads.of(keys if keys is not None else [None] * count),
         OffsetSpan(0, count),
     )
 

@@ -29,6 +29,7 @@ from streamproc.connectors.files.content import (
     raw_rows,
     read_up_to,
 )
+from streamproc.core.payloads import Payloads
 from streamproc.core.values import NO_TIME, OffsetSpan, Records, TopicPartition
 from streamproc.errors import InputError, WorldError
 
@@ -133,7 +134,7 @@ def _sink(path: str) -> tuple[tuple[Any, ...], Any]:
 
 def _envelopes_of(records: Records) -> Iterator[Envelope]:
     origin = records.origin
-    keys, values = records.keys.to_pylist(), records.values.to_pylist()
+    keys, values = list(records.keys), list(records.values)
     headers = records.headers or [()] * len(records)
     times = [
         None if us == NO_TIME else us // _US_PER_MS for us in records.broker_us.tolist()
@@ -353,8 +354,8 @@ def _records(
         origin,
         np.array([row.offset for row in rows], np.int64),
         np.array(times, np.int64),
-        pa.array([row.value_base64 for row in rows], pa.binary()),
-        pa.array([row.key for row in rows], pa.binary()),
+        Payloads.of([row.value_base64 for row in rows]),
+        Payloads.of([row.key for row in rows]),
         span,
         [[(name, value or b"") for name, value in row.headers] for row in rows],
     )

@@ -24,6 +24,7 @@ from streamproc.connectors.files.sheets import SheetReader
 from streamproc.connectors.files.tables import CsvReader, ParquetReader, TableReader
 from streamproc.connectors.files.times import NO_EVENT
 from streamproc.connectors.files.untyped import Column, pc
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder
 from streamproc.core.values import NO_TIME, Decoded, OffsetSpan, Records, TopicPartition
 from streamproc.errors import InputError
@@ -232,8 +233,8 @@ def _records(raw: Column, origin: TopicPartition, offset: int) -> Records:
         origin,
         np.arange(offset, offset + count, dtype=np.int64),
         np.full(count, NO_TIME, np.int64),
-        raw,
-        pa.nulls(count, pa.binary()),
+        Payloads.of_arrow(raw),
+        Payloads.nulls(count),
         OffsetSpan(offset, offset + count),
     )
 

@@ -54,8 +54,8 @@ def test_every_column_holds_what_the_records_held(
         assert records.offsets[row] == record.offset
         expected = record.timestamp * 1000 if record.timestamp >= 0 else NO_TIME
         assert records.broker_us[row] == expected
-        assert records.values[row].as_py() == record.value
-        assert records.keys[row].as_py() == record.key
+        assert records.values[row] == record.value
+        assert records.keys[row] == record.key
         assert records.headers[row] == record.headers
 
 

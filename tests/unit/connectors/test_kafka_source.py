@@ -171,7 +171,7 @@ async def test_the_places_of_all_records_come_back_in_the_order_given(
     found = {
         (batch.origin.partition, int(offset)): value
         for batch in batches
-        for offset, value in zip(batch.offsets, batch.values.to_pylist(), strict=True)
+        for offset, value in zip(batch.offsets, batch.values, strict=True)
     }
     assert [found[place] for place in places] == [m.value for m in messages]
     by_key = {m.key: p.partition for m, p in zip(messages, places, strict=True)}

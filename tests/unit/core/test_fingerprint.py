@@ -1,7 +1,7 @@
 import numpy as np
-import pyarrow as pa
 
 from streamproc.core.fingerprint import fingerprint_of
+from streamproc.core.payloads import Payloads
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
 from streamproc.kernels.crc32c import TABLE, crc32c
 
@@ -21,8 +21,8 @@ def records(key: bytes | None, value: bytes | None) -> Records:
         TopicPartition("t", 0),
         np.array([7], np.int64),
         np.array([1000], np.int64),
-        pa.array([value], pa.binary()),
-        pa.array([key], pa.binary()),
+        Payloads.of([value]),
+        Payloads.of([key]),
         OffsetSpan(7, 8),
     )
 

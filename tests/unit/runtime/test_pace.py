@@ -1,9 +1,9 @@
 import itertools
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from streamproc.core.payloads import Payloads
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
 from streamproc.runtime.pace import Pace
 
@@ -14,8 +14,8 @@ def batch(offsets: list[int], end: int) -> Records:
         TopicPartition("t", 0),
         np.array(offsets, np.int64),
         np.zeros(count, np.int64),
-        pa.array([b"v"] * count, pa.binary()),
-        pa.array([None] * count, pa.binary()),
+        Payloads.of([b"v"] * count),
+        Payloads.nulls(count),
         OffsetSpan(offsets[0] if offsets else end, end),
     )
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from streamproc.core.flush import FlushPolicy
+from streamproc.core.payloads import Payloads
 from streamproc.core.record import InputFile, InputPlan
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
 from streamproc.runtime.replay import FILE_TOPIC_ID, Replay, ReplayParts
@@ -61,8 +61,8 @@ def batches(count: int, size: int = 20) -> Iterator[tuple[Records, Decoded | Non
                 P0,
                 np.arange(start, start + len(rows), dtype=np.int64),
                 np.full(len(rows), -1, np.int64),
-                pa.array(rows, pa.binary()),
-                pa.array([None] * len(rows), pa.binary()),
+                Payloads.of(rows),
+                Payloads.nulls(len(rows)),
                 OffsetSpan(start, start + len(rows)),
             ),
             None,
