@@ -66,6 +66,7 @@ class ArrowIpc:
 
     def __init__(self, options: ArrowOptions | None = None) -> None:
         self._options = options or ArrowOptions()
+        self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
         """Return nothing: a stream carries its schema."""
@@ -83,7 +84,8 @@ class ArrowIpc:
                 tables.append(self._table(row, value))
             except Refused as refused:
                 rejects.append(Reject(row, refused.reason, refused.detail))
-        sheet = Sheet(sum(len(table.time) for table in tables))
+        sheet = self._sheet
+        sheet.begin(sum(len(table.time) for table in tables))
         if tables:
             sheet.extend(_columns(sheet, tables))
         return sheet.decoded(rejects)

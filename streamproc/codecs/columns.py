@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamproc.codecs.strict import Reading
 from streamproc.core.payloads import Payloads
-from streamproc.core.schemas import DECODED, NAME
+from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, Reject
 from streamproc.kernels import bytes_dict, bytes_sheet
 from streamproc.kernels.bytes_raw import PAD
@@ -29,7 +29,9 @@ _COLUMN_OF: Final = {
     bytes_sheet.UNITS: bytes_sheet.UNIT,
 }
 _ENTRIES_MIN: Final = 256
-_ENTRIES_HINT_MAX: Final = 1 << 17
+
+NAMES_MAX: Final = 1 << 21
+"""Most names a table keeps from batch to batch: bounds what a flood of names can cost."""
 
 
 class _Names:
@@ -88,33 +90,40 @@ class _Names:
 
 
 class Sheet:
-    """One batch's readings in the making; owns the memory that kernels write to.
+    """A decoder's memory: the name tables it keeps, and the readings of the batch in hand.
 
-    `words` is what kernels take. Rows come in any order; `decoded` sorts them.
+    `words` is what kernels take. Rows come in any order; `decoded` sorts them. Codes of names
+    hold from batch to batch until a table is as large as it may get; then all begin anew.
     """
 
-    def __init__(self, readings: int, hint: tuple[int, ...] = (0, 0, 0)) -> None:
+    def __init__(self, names_max: int = NAMES_MAX) -> None:
         self.words: I8 = np.zeros(bytes_sheet.WORDS, np.int64)
+        self._names_max = names_max
         self._columns: list[npt.NDArray[Any]] = []
+        self._seen = np.zeros(0, np.int64)
+        self._forget()
+        self.begin(1)
+
+    def _forget(self) -> None:
+        self.vocabulary = object()
         self._names = {
             table: _Names(
                 self.words[table : table + bytes_dict.WORDS],
-                max(_ENTRIES_MIN, entries),
-                32 * max(_ENTRIES_MIN, entries),
+                _ENTRIES_MIN,
+                32 * _ENTRIES_MIN,
             )
-            for table, entries in zip(_TABLES, hint, strict=True)
+            for table in _TABLES
         }
-        self._seen = np.zeros(0, np.int64)
-        self._allocate(max(readings, 1))
-        self._reserve_seen()
 
-    @property
-    def hint(self) -> tuple[int, ...]:
-        """Names per table, for the next batch's tables: only speed depends on it."""
-        return tuple(
-            min(len(names) * 5 // 4, _ENTRIES_HINT_MAX)
-            for names in self._names.values()
-        )
+    def begin(self, readings: int) -> None:
+        """Begin a batch of about so many readings; what was handed over before is let go."""
+        if any(len(names) > self._names_max for names in self._names.values()):
+            self._forget()
+        self._columns = []
+        self.words[bytes_sheet.COUNT] = 0
+        self._seen[:] = -1
+        self._reserve_seen()
+        self._allocate(max(readings, 1))
 
     def grow(self, size: int) -> None:
         """Have room for any record of `size` bytes (see `bytes_sheet.fits`)."""
@@ -201,20 +210,11 @@ class Sheet:
         )
         # `DECODED` has its columns in the sheet's order.
         readings = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
-        return Decoded(readings, tuple(sorted(rejects, key=lambda reject: reject.row)))
+        rejects = tuple(sorted(rejects, key=lambda reject: reject.row))
+        return Decoded(readings, rejects, self.vocabulary)
 
 
 def _dictionary(codes: I4, names: pa.StringArray) -> "pa.Array[Any]":
-    """Return codes and names as one array; names nobody uses are left out.
-
-    A record that was refused half-way may have entered names; they must not be seen.
-    """
-    used: B1 = np.zeros(len(names) + 1, np.bool_)
-    used[codes] = True  # -1 marks the entry behind the last
-    absent = codes < 0 if used[-1] else None
-    if not used[:-1].all():
-        fresh = np.cumsum(used, dtype=np.int32) - 1
-        fresh[-1] = -1
-        codes = fresh[codes]
-        names = names.filter(pa.array(used[:-1]))
-    return pa.DictionaryArray.from_arrays(codes, names, mask=absent).cast(NAME)
+    absent = codes < 0
+    mask = absent if absent.any() else None
+    return pa.DictionaryArray.from_arrays(codes, names, mask=mask, safe=False)

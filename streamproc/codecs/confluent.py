@@ -64,7 +64,7 @@ class Framed:
         self._compile = compile_schema
         self._schemas: dict[int, Plan | Reject] = {}
         self._fleeting: dict[int, Reject] = {}
-        self._hint: tuple[int, ...] = (0, 0, 0)
+        self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:
         """Return the schema ids of well-framed records nobody has told of yet."""
@@ -104,7 +104,8 @@ class Framed:
             Reject(row, *_why_unframed(payloads, row))
             for row in np.flatnonzero(~framed).tolist()
         ]
-        sheet = Sheet(len(records) + 64, self._hint)
+        sheet = self._sheet
+        sheet.begin(len(records) + 64)
         strict: list[tuple[int, list[Reading]]] = []
         for schema_id in np.unique(ids[framed]).tolist():
             rows = np.flatnonzero(framed & (ids == schema_id)).astype(np.int32)
@@ -120,7 +121,6 @@ class Framed:
                 _decode_rows(plan, body, rows, sheet, strict, rejects)
         sheet.add(strict)
         self._fleeting.clear()
-        self._hint = sheet.hint
         return sheet.decoded(rejects)
 
     def _plan_of(self, schema_id: int) -> Plan | Reject:

@@ -28,7 +28,7 @@ from streamproc.kernels import json_parts, json_scan
 
 
 class FlatJson:
-    """`Decoder` of flat JSON. Keeps no state but the expected order of keys."""
+    """`Decoder` of flat JSON. Keeps names and the expected order of keys; no answer depends on it."""
 
     def __init__(self, options: JsonOptions | None = None) -> None:
         self._options = options or JsonOptions()
@@ -36,7 +36,7 @@ class FlatJson:
         self._keys = _key_words(self._options)
         self._rules = _rules(self._options)
         self._scratch = np.full(json_parts.SCRATCH_WORDS, -1, np.int64)
-        self._hint: tuple[int, ...] = (0, 0, 0)
+        self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
         """Return nothing: JSON needs no schema."""
@@ -53,7 +53,8 @@ class FlatJson:
             if self._options.device_from_key
             else Payloads.nulls(len(records))
         )
-        sheet = Sheet(len(records) + 64, self._hint)
+        sheet = self._sheet
+        sheet.begin(len(records) + 64)
         doubtful = self._scan(payloads, keys, sheet)
         decoded: list[tuple[int, list[Reading]]] = []
         rejects: list[Reject] = []
@@ -63,7 +64,6 @@ class FlatJson:
             except Refused as refused:
                 rejects.append(Reject(row, refused.reason, refused.detail))
         sheet.add(decoded)
-        self._hint = sheet.hint
         return sheet.decoded(rejects)
 
     def _scan(

@@ -6,6 +6,8 @@ acceptance, as `step` gave them. Quality and value are as published; flags are f
 fold, and time of ingestion has no use there.
 """
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -22,26 +24,29 @@ def accepted_before(
 
     Enters their devices and series into `table`, in order of first acceptance.
     """
+    resolver.forget_names()
     device = dictionary_column(batch.column("device"))
     kind = dictionary_column(batch.column("property"))
     codes = resolver.property_codes
-    kinds = np.array([codes.get(name, -1) for name in kind.names], np.int32)
-    ids = np.array([table.device_ids.get(n, -1) for n in device.names], np.int32)
+    kinds = np.array([codes.get(n, -1) for n in _texts(kind.names)], np.int32)
+    names = _texts(device.names)
+    ids = np.array([table.device_ids.get(n, -1) for n in names], np.int32)
     used, first = np.unique(device.codes, return_index=True)
     fresh = [int(code) for code in used[np.argsort(first)] if ids[code] < 0]
-    places = np.array([resolver.place(device.names[c]) for c in fresh], np.int32)
+    places = np.array([resolver.place(names[c]) for c in fresh], np.int32)
     assert (places >= 0).all(), "a published reading has a city"
     ids[fresh] = np.arange(len(table.devices), len(table.devices) + len(fresh))
-    table.add_devices([device.names[code] for code in fresh], places)
+    new = pa.array([names[code] for code in fresh], pa.string())
+    table.add_devices(new, places)
     np.add.at(table.city_devices, places, 1)
     count = batch.num_rows
-    names = table.working(count, 0, np.unique(kinds))
+    working = table.working(count, np.unique(kinds))
     row_device, row_kind = ids[device.codes], kinds[kind.codes]
     series = np.empty(count, np.int32)
     counters = np.array([0, 0, 0, table.series_count], np.int64)
-    kernels.series_of_rows(row_device, row_kind, names, series, counters)
-    new = int(counters[kernels.SERIES]) - table.series_count
-    table.add_series(names.new_device[:new], names.new_property[:new])
+    kernels.series_of_rows(row_device, row_kind, working, series, counters)
+    more = int(counters[kernels.SERIES]) - table.series_count
+    table.add_series(working.new_device[:more], working.new_property[:more])
     event = np.asarray(batch.column("event_time").view(pa.int64()))
     return Accepted(
         row=np.arange(count, dtype=np.int32),
@@ -57,3 +62,7 @@ def accepted_before(
         offset=np.array(batch.column("offset")),
         ingest=event.copy(),
     )
+
+
+def _texts(names: pa.StringArray) -> list[Any]:
+    return names.to_pylist()

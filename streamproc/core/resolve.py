@@ -8,7 +8,6 @@ checked in this order: city and device, property, unit, event time (1700..2200, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamproc.core.definition import Definition, DeviceSpec, PropertySpec
+from streamproc.core.known_names import KnownCodes, KnownDevices
 from streamproc.core.series_table import SeriesTable
 from streamproc.core.values import Decoded, Reason, Records, Reject
 from streamproc.kernels import resolve as kernels
@@ -48,10 +48,16 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A dictionary column: codes by row, -1 where null, and the names."""
+    """A dictionary column: codes by row, -1 where null, and the names by code."""
 
     codes: I4
-    names: Sequence[str]
+    names: pa.StringArray
+
+    def name(self, row: int) -> str:
+        """Return the name of a row, empty where null."""
+        code = int(self.codes[row])
+        name: Any = self.names[code].as_py() if code >= 0 else ""
+        return str(name)
 
 
 def dictionary_column(column: Column) -> _Column:
@@ -61,7 +67,7 @@ def dictionary_column(column: Column) -> _Column:
     if indices.null_count:
         indices = indices.fill_null(-1)
     codes = np.asarray(indices).astype(np.int32, copy=False)
-    names: Any = column.dictionary.to_pylist()
+    names: Any = column.dictionary
     return _Column(codes, names)
 
 
@@ -93,10 +99,8 @@ class _Registry:
         many = [any(u != spec.unit for u, _, _ in spec.units) for spec in properties]
         self.many = np.array(many, np.int8)
 
-    def of_batch(
-        self, properties: Sequence[str], units: Sequence[str]
-    ) -> kernels.Properties:
-        """Return the kernel's view for one batch's names."""
+    def of_batch(self, property_of: I4, unit_of: I4) -> kernels.Properties:
+        """Return the kernel's view for one batch's codes."""
         return kernels.Properties(
             self.low,
             self.high,
@@ -104,8 +108,8 @@ class _Registry:
             self.action,
             self.scale,
             self.shift,
-            np.array([self.codes.get(name, -1) for name in properties], np.int32),
-            np.array([self.units.get(name, -1) for name in units], np.int32),
+            property_of,
+            unit_of,
         )
 
 
@@ -122,6 +126,9 @@ class Resolver:
             # A device listed under two cities belongs to this topic's, else to the first.
             if spec.city == self.topic_city or spec.device not in self._listed:
                 self._listed[spec.device] = spec
+        self._devices = KnownDevices(table, self._listed, self.place)
+        self._properties = KnownCodes(self._registry.codes)
+        self._units = KnownCodes(self._registry.units)
         past = definition.past_us
         self._limits = kernels.Limits(
             definition.future_us,
@@ -150,26 +157,10 @@ class Resolver:
         spec = self._listed.get(device)
         return 0 if spec is None or spec.interval_us is None else spec.interval_us
 
-    def _devices(self, names: Sequence[str]) -> kernels.Devices:
-        ids, listed = self._table.device_ids, self._listed
-        id_ = np.fromiter(map(ids.get, names, repeat(-1)), np.int32, len(names))
-        city = np.empty(len(names), np.int32)
-        known = id_ >= 0
-        city[known] = self._table.device_city[id_[known]]
-        for code in np.flatnonzero(~known).tolist():
-            city[code] = self.place(names[code])
-        bits, scale, shift = 0, np.ones(len(names)), np.zeros(len(names))
-        flags = np.zeros(len(names), np.uint16)
-        if listed:
-            bits = kernels.UNREGISTERED_FLAG
-            for code, name in enumerate(names):
-                spec = listed.get(name)
-                if spec is None:
-                    flags[code] = bits
-                elif spec.scale != 1.0 or spec.offset != 0.0:
-                    flags[code] = kernels.CALIBRATED_FLAG
-                    scale[code], shift[code] = spec.scale, spec.offset
-        return kernels.Devices(id_, city, flags, scale, shift)
+    def forget_names(self) -> None:
+        """Look every name up again: the table has changed other than by `resolve`."""
+        for known in (self._devices, self._properties, self._units):
+            known.forget()
 
     def resolve(self, records: Records, decoded: Decoded) -> Resolved:
         """Accept or refuse every record of a batch; new devices and series get ids."""
@@ -191,9 +182,13 @@ class Resolver:
             offset=records.offsets,
             broker=records.broker_us,
         )
-        devices = self._devices(device.names)
-        properties = self._registry.of_batch(kind.names, unit.names)
-        names = table.working(n, len(device.names), properties.property_of)
+        lasting = decoded.vocabulary
+        devices = self._devices.devices(device.names, lasting)
+        properties = self._registry.of_batch(
+            self._properties.codes(kind.names, lasting),
+            self._units.codes(unit.names, lasting),
+        )
+        names = table.working(n, properties.property_of)
         accepted, rejected = _room(n, len(records))
         counters = np.array([0, 0, 0, table.series_count], np.int64)
         kernels.resolve(
@@ -208,7 +203,9 @@ class Resolver:
             counters,
         )
         fresh = names.new_name[: counters[kernels.NEW_DEVICES]]
-        table.add_devices([device.names[code] for code in fresh], devices.city[fresh])
+        table.add_devices(
+            device.names.take(pa.array(fresh, pa.int32())), devices.city[fresh]
+        )
         series = int(counters[kernels.SERIES]) - table.series_count
         table.add_series(names.new_device[:series], names.new_property[:series])
         count, refused = (
@@ -246,10 +243,7 @@ class Resolver:
         records: Records,
         row: int,
     ) -> str:
-        device, kind, unit = (
-            column.names[code] if (code := column.codes[reading]) >= 0 else ""
-            for column in columns
-        )
+        device, kind, unit = (column.name(reading) for column in columns)
         ahead_s = (int(rows.event[reading]) - int(records.broker_us[row])) / 1e6
         where = f"reading {int(rows.ordinal[reading])}"
         listed = self._listed.get(device)

@@ -37,7 +37,7 @@ DECODED: Final = pa.schema(
 """What a decoder hands over, sorted by (row, ordinal).
 
 `row` is the record's index in its batch, `ordinal` the reading's place in its record.
-Dictionaries hold the names of this batch only. `unit` is null where none was stated.
+Dictionaries may hold names that no reading of the batch uses. `unit` is null where none was stated.
 """
 
 READING: Final = pa.schema(

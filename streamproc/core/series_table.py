@@ -38,6 +38,42 @@ def grown(old: npt.NDArray[T], size: int, used: int, fill: Any) -> npt.NDArray[T
     return new
 
 
+class _Dictionary:
+    """Names by id, growing: what was handed out as a view stays as it is."""
+
+    def __init__(self) -> None:
+        self._count, self._end = 0, 0
+        self._offsets = np.zeros(CAPACITY_MIN, np.int32)
+        self._data = np.zeros(CAPACITY_MIN, np.uint8)
+
+    def extend(self, names: pa.StringArray) -> None:
+        """Append names."""
+        # Whole and from the first byte on: a slice would share the buffers of others.
+        names = pa.concat_arrays([names])
+        _, offsets, data = names.buffers()
+        more, end = len(names), self._end
+        assert offsets is not None, "an empty array may lack its offsets"
+        ends = np.frombuffer(memoryview(offsets), np.int32)[names.offset :][: more + 1]
+        size = int(ends[-1] - ends[0])
+        self._offsets = grown(self._offsets, self._count + more + 1, self._count + 1, 0)
+        self._data = grown(self._data, end + size, end, 0)
+        if data is not None:
+            whole = np.frombuffer(memoryview(data), np.uint8)
+            self._data[end : end + size] = whole[ends[0] : ends[-1]]
+        self._offsets[self._count + 1 : self._count + more + 1] = (
+            ends[1:] - ends[0] + end
+        )
+        self._count, self._end = self._count + more, end + size
+
+    def view(self) -> pa.StringArray:
+        """Return the names so far; longer views begin with the same memory."""
+        return pa.StringArray.from_buffers(
+            self._count,
+            pa.py_buffer(self._offsets[: self._count + 1].data),
+            pa.py_buffer(self._data[: self._end].data),
+        )
+
+
 class SeriesTable:
     """Devices and series of one partition.
 
@@ -63,7 +99,7 @@ class SeriesTable:
         self._column = np.full(len(self.properties), -1, np.int32)
         self._columns = 0
         self._lookup = np.full((CAPACITY_MIN, COLUMNS_MIN), -1, np.int32)
-        self._dictionary: pa.StringArray = pa.array([], pa.string())
+        self._dictionary = _Dictionary()
 
     @property
     def device(self) -> I4:
@@ -97,14 +133,10 @@ class SeriesTable:
         )
 
     def dictionary(self) -> pa.StringArray:
-        """Return all device names as one Arrow array; only new ones are converted."""
-        known = len(self._dictionary)
-        if known < len(self.devices):
-            new = pa.array(self.devices[known:], pa.string())
-            self._dictionary = pa.concat_arrays([self._dictionary, new])
-        return self._dictionary
+        """Return all device names as one Arrow array: a view, which later names do not change."""
+        return self._dictionary.view()
 
-    def working(self, batch_rows: int, batch_names: int, codes: I4) -> Names:
+    def working(self, batch_rows: int, codes: I4) -> Names:
         """Return what the resolve kernel may write to: room for a batch of new names.
 
         `codes` (int32) are the properties the batch can hold.
@@ -118,24 +150,27 @@ class SeriesTable:
             wider[:, : self._lookup.shape[1]] = self._lookup
             self._lookup = wider
         used = min(len(self.devices), len(self._lookup))
-        self._lookup = grown(self._lookup, len(self.devices) + batch_names, used, -1)
+        self._lookup = grown(self._lookup, len(self.devices) + batch_rows, used, -1)
         return Names(
             self._lookup,
             self._column,
             self.city_devices,
             np.empty(batch_rows, np.int32),
             np.empty(batch_rows, np.int32),
-            np.empty(batch_names, np.int32),
+            np.empty(batch_rows, np.int32),
         )
 
-    def add_devices(self, names: Sequence[str], city: I4) -> None:
+    def add_devices(self, names: pa.StringArray, city: I4) -> None:
         """Give the next ids to new devices; the caller keeps `city_devices`."""
+        if not len(names):
+            return
         count = len(self.devices)
+        self._dictionary.extend(names)
         self._device_city = grown(self._device_city, count + len(names), count, None)
         self._device_city[count : count + len(names)] = city
-        for name in names:
-            self.device_ids[name] = len(self.devices)
-            self.devices.append(name)
+        new: list[Any] = names.to_pylist()
+        self.device_ids.update(zip(new, range(count, count + len(new)), strict=True))
+        self.devices += new
 
     def add_series(self, device: I4, code: I4) -> None:
         """Append series; the lookup knows them already (kernel) or is told by `link`."""
@@ -150,7 +185,7 @@ class SeriesTable:
 
     def link(self) -> None:
         """Rebuild the lookup from the series, after a restore."""
-        self.working(0, 0, np.unique(self.kind))
+        self.working(0, np.unique(self.kind))
         self._lookup[self.device, self._column[self.kind]] = np.arange(
             self.series_count, dtype=np.int32
         )

@@ -82,7 +82,7 @@ def _load_names(
     cities = {slug: code for code, slug in enumerate(table.cities)}
     slugs: list[Any] = tables["devices"]["city"].to_pylist()
     city = [cities[slug] for slug in slugs]
-    table.add_devices(devices, np.array(city, np.int32))
+    table.add_devices(pa.array(devices, pa.string()), np.array(city, np.int32))
     kinds = {name: code for code, name in enumerate(table.properties)}
     rows = tables["series"]
     device = rows["device"].to_numpy().astype(np.int32)

@@ -139,10 +139,16 @@ class Decoded:
 
     A record is either decoded whole or rejected whole: `row` values of the two are disjoint,
     `readings` is sorted by (row, ordinal), and `rejects` by row with one entry a row.
+
+    Attributes:
+        vocabulary: stands for the names behind the codes of `readings`. Batches with the very
+            same object share them: a later dictionary begins with the names of an earlier one,
+            so whoever knows those need only look at what follows. None: this batch's only.
     """
 
     readings: pa.RecordBatch
     rejects: tuple[Reject, ...] = ()
+    vocabulary: object | None = None
 
 
 TimerKind = Literal["idle", "silence", "final"]

@@ -125,12 +125,20 @@ def test_where_a_batch_is_cut_does_not_matter(
 
 
 @EACH
-def test_dictionaries_hold_the_names_of_their_batch_only(name: str) -> None:
+def test_later_dictionaries_begin_with_the_names_of_earlier_ones(name: str) -> None:
     decoder = DECODERS[name]()
     kind = name.split(maxsplit=1)[0]
-    decode(decoder, [(one, None) for one in encoded(kind, READINGS)])
+    batches = [READINGS[:1], READINGS, READINGS[:1]]
 
-    decoded = decode(decoder, [(encoded(kind, READINGS[:1])[0], None)])
+    found = [
+        decode(decoder, [(one, None) for one in encoded(kind, batch)])
+        for batch in batches
+    ]
 
-    assert names_of(decoded, "device") == ["d1"]
-    assert names_of(decoded, "unit") == []
+    assert found[0].vocabulary is not None
+    for column in ("device", "property", "unit"):
+        names = [names_of(decoded, column) for decoded in found]
+        assert names[0] == names[1][: len(names[0])]
+        assert names[1] == names[2]
+    assert len({id(decoded.vocabulary) for decoded in found}) == 1
+    assert rows_of(found[0]) == rows_of(found[2])

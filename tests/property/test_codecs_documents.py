@@ -214,7 +214,7 @@ def test_ordinary_documents_never_need_the_strict_path() -> None:
     from streamproc.codecs.columns import Sheet  # noqa: PLC0415  (a look inside, here only)
 
     doubtful = FlatJson()._scan(
-        records_of(batch).values, Payloads.nulls(len(batch)), Sheet(64)
+        records_of(batch).values, Payloads.nulls(len(batch)), Sheet()
     )
 
     assert doubtful.tolist() == [0, 0, 0, 0]

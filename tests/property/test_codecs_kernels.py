@@ -195,7 +195,7 @@ NAMES = st.sampled_from(
 def test_codes_are_given_in_the_order_names_are_first_met(
     names: list[bytes | None],
 ) -> None:
-    sheet = Sheet(1)
+    sheet = Sheet()
     given_names = records_of(names).values
     table = sheet.words[bytes_sheet.DEVICES : bytes_sheet.DEVICES + bytes_dict.WORDS]
     codes = np.full(len(names), -7, np.int32)
@@ -218,7 +218,7 @@ def test_codes_are_given_in_the_order_names_are_first_met(
 
 @given(st.lists(st.integers(0, 3000), max_size=400))
 def test_tables_grow_without_losing_a_name(numbers: list[int]) -> None:
-    sheet = Sheet(1)
+    sheet = Sheet()
     names = [f"a device with a long name, number {number}" for number in numbers]
     half = len(names) // 2
 

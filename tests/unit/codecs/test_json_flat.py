@@ -2,6 +2,7 @@
 
 import pytest
 
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.core.values import Flag, Reason
@@ -350,13 +351,19 @@ def test_a_batch_goes_on_around_its_bad_records() -> None:
     assert found == [(2 * k + 1, reason) for k, (_, reason) in enumerate(BAD)]
 
 
-def test_names_only_a_refused_record_used_are_not_in_the_dictionaries() -> None:
-    bad = GOOD.replace(b"d7", b"ghost").replace(b"pm10", b"gas")[:-1]
+def test_a_flood_of_names_begins_a_new_vocabulary() -> None:
+    decoder = FlatJson()
+    decoder._sheet = Sheet(names_max=3)
+    batches = [
+        [GOOD.replace(b"d7", b"d%d" % (4 * k + j)) for j in range(4)] for k in (0, 1)
+    ]
 
-    decoded = FlatJson().decode(records_of([bad, GOOD]))
+    first, second = (decoder.decode(records_of(batch)) for batch in batches)
 
-    assert names_of(decoded, "device") == ["d7"]
-    assert names_of(decoded, "property") == ["pm10"]
+    assert first.vocabulary is not second.vocabulary
+    assert [row[2] for row in rows_of(first)] == ["d0", "d1", "d2", "d3"]
+    assert [row[2] for row in rows_of(second)] == ["d4", "d5", "d6", "d7"]
+    assert names_of(second, "device") == ["d4", "d5", "d6", "d7"]
 
 
 def test_a_batch_may_hold_more_readings_and_names_than_was_expected() -> None:
