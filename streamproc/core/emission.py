@@ -171,15 +171,15 @@ class Tables:
         Final closes are partial: their window had not been passed by the watermark.
         """
         ints, floats, count = rows.ints, rows.floats, len(rows)
-        series, spec = ints[:, words.SERIES], ints[:, words.SPEC]
+        series, spec = ints[words.SERIES], ints[words.SPEC]
         city = self._series.city[series]
-        start = ints[:, words.WINDOW] * self._specs.every[spec]
-        valid = ints[:, words.COUNT]
+        start = ints[words.WINDOW] * self._specs.every[spec]
+        valid = ints[words.COUNT]
         none = valid == 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            variance = floats[:, words.M2] / valid
+            variance = floats[words.M2] / valid
         nth = parts[series, spec].astype(np.float64)
-        slots = ints[:, words.SLOTS].view(np.uint64)
+        slots = ints[words.SLOTS].view(np.uint64)
         with np.errstate(invalid="ignore", divide="ignore"):
             coverage = (np.bitwise_count(slots) / nth).astype(np.float32)
         kind = self._series.kind[series]
@@ -193,17 +193,17 @@ class Tables:
             times(start),
             times(start + self._specs.size[spec]),
             numbers(valid),
-            numbers(ints[:, words.INVALID]),
-            numbers(floats[:, words.SUM]),
-            numbers(floats[:, words.MIN], none),
-            numbers(floats[:, words.MAX], none),
-            numbers(floats[:, words.MEAN], none),
-            numbers(floats[:, words.M2]),
+            numbers(ints[words.INVALID]),
+            numbers(floats[words.SUM]),
+            numbers(floats[words.MIN], none),
+            numbers(floats[words.MAX], none),
+            numbers(floats[words.MEAN], none),
+            numbers(floats[words.M2]),
             numbers(variance, none),
-            numbers(floats[:, words.FIRST], none),
-            times(ints[:, words.FIRST_US], none),
-            numbers(floats[:, words.LAST], none),
-            times(ints[:, words.LAST_US], none),
+            numbers(floats[words.FIRST], none),
+            times(ints[words.FIRST_US], none),
+            numbers(floats[words.LAST], none),
+            times(ints[words.LAST_US], none),
             binaries(rows.words, rows.ends),
             numbers(slots),
             numbers(coverage, nth == 0),
@@ -224,7 +224,7 @@ class Tables:
         """Return closed rows as the alert engine takes them: one item a spec that has some."""
         found = []
         for q, wanted in enumerate(quantiles):
-            chosen = np.flatnonzero(rows.ints[:, words.SPEC] == q)
+            chosen = np.flatnonzero(rows.ints[words.SPEC] == q)
             if len(chosen):
                 some = rows if len(chosen) == len(rows) else rows.take(chosen)
                 found.append(self._closed(some, q, parts, reason, wanted))
@@ -239,11 +239,11 @@ class Tables:
         wanted: Sequence[float],
     ) -> ClosedWindows:
         ints, floats, count = rows.ints, rows.floats, len(rows)
-        series = ints[:, words.SERIES].astype(np.int32)
-        start = ints[:, words.WINDOW] * self._specs.every[q]
-        none = ints[:, words.COUNT] == 0
+        series = ints[words.SERIES].astype(np.int32)
+        start = ints[words.WINDOW] * self._specs.every[q]
+        none = ints[words.COUNT] == 0
         nth = parts[series, q].astype(np.float64)
-        bits = np.bitwise_count(ints[:, words.SLOTS].view(np.uint64))
+        bits = np.bitwise_count(ints[words.SLOTS].view(np.uint64))
         with np.errstate(invalid="ignore", divide="ignore"):
             coverage = np.where(nth > 0, bits / nth, np.nan)
         found = np.full((count, len(wanted)), np.nan)
@@ -260,20 +260,20 @@ class Tables:
             )
 
         def shown(word: int) -> F8:
-            return np.where(none, np.nan, floats[:, word])
+            return np.where(none, np.nan, floats[word])
 
         return ClosedWindows(
             window=self._windows[q].as_py(),
             series=series,
             start_us=start,
             end_us=start + self._specs.size[q],
-            count=ints[:, words.COUNT].copy(),
-            invalid=ints[:, words.INVALID].copy(),
-            sum=floats[:, words.SUM].copy(),
+            count=ints[words.COUNT].copy(),
+            invalid=ints[words.INVALID].copy(),
+            sum=floats[words.SUM].copy(),
             min=shown(words.MIN),
             max=shown(words.MAX),
             mean=shown(words.MEAN),
-            m2=floats[:, words.M2].copy(),
+            m2=floats[words.M2].copy(),
             first=shown(words.FIRST),
             last=shown(words.LAST),
             coverage=coverage,

@@ -32,7 +32,9 @@ def needed(state: State, forget_us: int, alerting: B1) -> Keep:
     """
     table, windows = state.series, state.windows
     running, count = windows.state, table.series_count
-    chosen = running.last_us[:count] > running.city_us[table.city] - forget_us
+    chosen = (
+        running.line[:count, words.HEARD_US] > running.city_us[table.city] - forget_us
+    )
     slots = int(windows.specs.slots[0])
     chosen[windows.open_cells() // slots] = True
     late = windows.late.ints[: windows.late_cells, words.SERIES]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamproc.core.arrays import grown
 from streamproc.core.definition import DeviceSpec
-from streamproc.core.series_table import SeriesTable, grown
+from streamproc.core.series_table import SeriesTable
 from streamproc.kernels import resolve as kernels
 
 I4 = npt.NDArray[np.int32]

@@ -243,7 +243,7 @@ class PartitionProcessor:
         )
 
     def _closed_by_city(self, closed: WindowRows) -> dict[str, int]:
-        codes = self._state.series.city[closed.ints[:, words.SERIES]]
+        codes = self._state.series.city[closed.ints[words.SERIES]]
         return by_city(codes, self._slugs)
 
     def due(

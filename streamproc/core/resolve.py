@@ -265,12 +265,13 @@ class Resolver:
 
 
 def _plain(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return the column as the kernel is compiled for it: Arrow's memory is read-only.
+    """Return the column as the kernel is compiled for it: read-only, as Arrow's memory is.
 
-    Numba would compile each mix of read-only and writable arguments anew; the kernel
-    reads these and nothing else.
+    Numba would compile each mix of read-only and writable arguments anew.
     """
-    return np.require(column, None, ["C", "W"])
+    plain = np.ascontiguousarray(column).view()
+    plain.flags.writeable = False
+    return plain
 
 
 def _room(readings: int, records: int) -> tuple[kernels.Accepted, kernels.Rejected]:

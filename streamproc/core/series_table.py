@@ -1,12 +1,13 @@
 """Names to dense ids: the devices and series of one partition, in order of first acceptance."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamproc.core.arrays import CAPACITY_MIN, grown
 from streamproc.core.series import SeriesNames
 from streamproc.kernels.resolve import Names
 
@@ -14,28 +15,7 @@ I4 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int64]
 B1 = npt.NDArray[np.bool_]
 
-CAPACITY_MIN = 64
 COLUMNS_MIN = 8
-
-
-T = TypeVar("T", bound=np.generic)
-
-
-def grown(old: npt.NDArray[T], size: int, used: int, fill: Any) -> npt.NDArray[T]:
-    """Return `old` with room for `size` rows, doubling; rows from `used` on hold `fill`.
-
-    `fill` None leaves them untouched, so that their pages cost nothing yet.
-    """
-    if size <= len(old):
-        return old
-    capacity = max(CAPACITY_MIN, len(old))
-    while capacity < size:
-        capacity *= 2
-    new = np.empty((capacity, *old.shape[1:]), old.dtype)
-    new[:used] = old[:used]
-    if fill is not None:
-        new[used:] = fill
-    return new
 
 
 class _Dictionary:

@@ -101,11 +101,11 @@ def _load_names(
         device if windows.by_device else table.city, table.city, parts[device]
     )
     running, count = windows.state, table.series_count
-    running.last_us[:count] = rows["last_us"].to_numpy()
-    depth = running.ring_us.shape[1]
+    line, depth = running.line, int(running.depth[0])
+    line[:count, words.HEARD_US] = rows["last_us"].to_numpy()
     for name, target in (
-        ("ring_us", running.ring_us),
-        ("ring_value", running.ring_value),
+        ("ring_us", line[:, words.RING :]),
+        ("ring_value", running.line_floats[:, words.RING + depth :]),
     ):
         lists: Any = rows[name].combine_chunks()
         sizes = np.asarray(lists.value_lengths()).astype(np.int64)
@@ -116,8 +116,8 @@ def _load_names(
         source = np.repeat(ends - held, held) + place
         flat = np.asarray(lists.flatten())
         target[np.repeat(np.arange(count), held), place] = flat[source]
-        running.ring_count[:count] = held
-        running.ring_next[:count] = held % depth
+        line[:count, words.RING_COUNT] = held
+        line[:count, words.RING_NEXT] = held % depth
 
 
 def _new_keys(state: State, tables: Mapping[str, pa.Table]) -> list[int]:

@@ -152,23 +152,23 @@ def _retired(state: State, keep: Keep) -> pa.Table:
 def _series(state: State, keep: Keep) -> pa.Table:
     table, running = state.series, state.windows.state
     chosen = np.flatnonzero(keep.series)
-    count = running.ring_count[chosen].astype(np.int64)
-    depth = running.ring_us.shape[1]
-    first = running.ring_next[chosen] - count
+    line, depth = running.line, int(running.depth[0])
+    count = line[chosen, words.RING_COUNT]
+    first = line[chosen, words.RING_NEXT] - count
     # Ring places, oldest first, of the first `count` steps of each series.
     step = np.arange(depth)
     place = (first[:, None] + step) % depth
     held = step < count[:, None]
     rows = np.repeat(chosen, count)
     offsets = pa.array(np.concatenate(([0], np.cumsum(count))), pa.int32())
-    ring_us = running.ring_us[rows, place[held]]
-    ring_value = running.ring_value[rows, place[held]]
+    ring_us = line[rows, words.RING + place[held]]
+    ring_value = running.line_floats[rows, words.RING + depth + place[held]]
     kinds = pa.array(table.properties, pa.string())
     return pa.table(
         {
             "device": pa.array(keep.device_ids[table.device[chosen]], pa.int32()),
             "property": kinds.take(pa.array(table.kind[chosen], pa.int32())),
-            "last_us": numbers(running.last_us[chosen]),
+            "last_us": numbers(line[chosen, words.HEARD_US]),
             "ring_us": pa.ListArray.from_arrays(offsets, numbers(ring_us)),
             "ring_value": pa.ListArray.from_arrays(offsets, numbers(ring_value)),
         }
@@ -210,8 +210,10 @@ def _cells(state: State, keep: Keep) -> pa.Table:
 
 def _late(state: State, keep: Keep) -> pa.Table:
     rows = state.windows.late_rows()
-    spec = _new_spec(state, keep)[rows.ints[:, words.SPEC]]
-    series = keep.series_ids[rows.ints[:, words.SERIES]]
+    spec = _new_spec(state, keep)[rows.ints[words.SPEC]]
+    series = keep.series_ids[rows.ints[words.SERIES]]
     assert (spec >= 0).all(), "late parts are cut before a window is taken out"
     assert (series >= 0).all(), "late parts are cut before a series is taken out"
-    return _cell_table(rows.ints, spec, series, (rows.words, rows.ends))
+    return _cell_table(
+        np.ascontiguousarray(rows.ints.T), spec, series, (rows.words, rows.ends)
+    )

@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.core.series_table import grown
+from streamproc.core.arrays import LINE_BYTES, grown
 from streamproc.kernels import sketch
 from streamproc.kernels.sketch import Pools, Scratch
 from streamproc.kernels.windows_late import rehash_late
 from streamproc.kernels.windows_layout import (
+    HEARD_US,
     NONE,
     PANE,
+    RING,
+    RING_COUNT,
+    RING_NEXT,
+    STAMP,
     WORDS,
     Late,
     Out,
@@ -29,18 +34,16 @@ def new_state(cities: int, dedup: int, specs: int, *, by_device: bool) -> State:
     city_us = np.full(cities, NONE, np.int64)
     city_now = np.full(cities, NONE, np.int64)
     ints = np.empty((0, WORDS), np.int64)
+    width = -(-(RING + 2 * dedup) * ints.itemsize // LINE_BYTES) * LINE_BYTES
+    line = np.empty((0, width // ints.itemsize), np.int64)
     return State(
         ints=ints,
         floats=ints.view(np.float64),
-        key=np.empty(0, np.int32),
-        city=np.empty(0, np.int32),
-        ring_us=np.empty((0, dedup), np.int64),
-        ring_value=np.empty((0, dedup), np.float64),
-        ring_count=np.empty(0, np.int32),
-        ring_next=np.empty(0, np.int32),
-        last_us=np.empty(0, np.int64),
+        line=line,
+        line_floats=line.view(np.float64),
+        depth=np.array([dedup], np.int64),
+        series_count=np.zeros(1, np.int64),
         parts=np.empty((0, specs), np.uint8),
-        stamp=np.empty(0, np.int64),
         key_us=np.empty(0, np.int64) if by_device else city_us,
         key_now=np.empty(0, np.int64) if by_device else city_now,
         key_cells=np.empty(0, np.int64),
@@ -79,7 +82,7 @@ def new_scratch(*, sketched: bool) -> Scratch:
 
 def new_out(rows: int, words: int) -> Out:
     """Return room for so many rows of closed windows and words of sketches."""
-    ints = np.empty((rows, WORDS), np.int64)
+    ints = np.empty((WORDS, rows), np.int64)
     flat = np.empty(words, np.int64)
     return Out(
         ints=ints,
@@ -133,22 +136,19 @@ def with_keys(
 def with_series(state: State, count: int, size: int, slots: int) -> State:
     """Return the state with room for `size` series, those from `count` on without data.
 
-    Their `key`, `city` and `parts` are for the caller to fill.
+    Their key, city and `parts` are for the caller to fill.
     """
+    line = grown(state.line, size, count, None)
+    line[count:size, [RING_COUNT, RING_NEXT, STAMP]] = 0
+    line[count:size, HEARD_US] = NONE
     ints = grown(state.ints, size * slots, count * slots, None)
     ints[count * slots : size * slots, PANE] = NONE
     return state._replace(
         ints=ints,
         floats=ints.view(np.float64),
-        key=grown(state.key, size, count, None),
-        city=grown(state.city, size, count, None),
-        ring_us=grown(state.ring_us, size, count, None),
-        ring_value=grown(state.ring_value, size, count, None),
-        ring_count=grown(state.ring_count, size, count, 0),
-        ring_next=grown(state.ring_next, size, count, 0),
-        last_us=grown(state.last_us, size, count, NONE),
+        line=line,
+        line_floats=line.view(np.float64),
         parts=grown(state.parts, size, count, None),
-        stamp=grown(state.stamp, size, count, 0),
     )
 
 
@@ -179,7 +179,7 @@ def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
 def grown_out(old: Out, rows: int, words: int) -> Out:
     """Return output of double the size, keeping the `rows` and `words` that were written."""
     new = new_out(2 * len(old.offset), 2 * len(old.words))
-    new.ints[:rows] = old.ints[:rows]
+    new.ints[:, :rows] = old.ints[:, :rows]
     new.offset[:rows] = old.offset[:rows]
     new.ends[:rows] = old.ends[:rows]
     new.words[:words] = old.words[:words]

@@ -31,7 +31,7 @@ class WindowRows:
     """Rows of windows, one per (series, window), in order of their leaving.
 
     Attributes:
-        ints, floats: int64[n, WORDS] and the same memory as float64; columns named in
+        ints, floats: int64[WORDS, n] and the same memory as float64; rows named in
             `kernels.windows_layout`.
         offset: int64[n], the offset at which each closed.
         words, ends: the encoded sketches, row i's end at `ends[i]` (int64[n]).
@@ -53,7 +53,7 @@ class WindowRows:
         ends = np.cumsum(sizes)
         where = np.repeat(starts[:-1][order] - (ends - sizes), sizes)
         words = self.words[where + np.arange(int(sizes.sum()))]
-        ints = self.ints[order]
+        ints = self.ints[:, order]
         return WindowRows(ints, ints.view(np.float64), self.offset[order], words, ends)
 
 
@@ -110,10 +110,11 @@ class Windows:
         count, size = self.series_count, self.series_count + len(key)
         slots = int(self.specs.slots[0])
         self.state = buffers.with_series(self.state, count, size, slots)
-        self.state.key[count:size] = key
-        self.state.city[count:size] = city
+        self.state.line[count:size, layout.KEY] = key
+        self.state.line[count:size, layout.CITY] = city
         self.state.parts[count:size] = parts
         self.series_count = size
+        self.state.series_count[0] = size
 
     def _grow_pools(self, values_min: int, bins_min: int) -> None:
         self.pools = buffers.grown_pools(self.pools, values_min, bins_min)
@@ -175,7 +176,7 @@ class Windows:
     def _rows(self) -> WindowRows:
         n = int(self._counters[layout.OUT_ROWS])
         words = int(self._counters[layout.OUT_WORDS])
-        ints = self._out.ints[:n].copy()
+        ints = self._out.ints[:, :n].copy()
         return WindowRows(
             ints,
             ints.view(np.float64),
@@ -217,11 +218,9 @@ class Windows:
         return self._in_order(self._rows())
 
     def _in_order(self, rows: WindowRows) -> WindowRows:
-        spec = rows.ints[:, layout.SPEC]
-        end = (
-            rows.ints[:, layout.WINDOW] * self.specs.every[spec] + self.specs.size[spec]
-        )
-        return rows.take(np.lexsort((rows.ints[:, layout.SERIES], spec, end)))
+        spec = rows.ints[layout.SPEC]
+        end = rows.ints[layout.WINDOW] * self.specs.every[spec] + self.specs.size[spec]
+        return rows.take(np.lexsort((rows.ints[layout.SERIES], spec, end)))
 
     # --- late parts -------------------------------------------------------------------
 
@@ -234,7 +233,7 @@ class Windows:
         """Return the late parts so far, in order of their first late reading."""
         n = self.late_cells
         words, ends = self.sketches(self.late.ints, np.arange(n))
-        ints = self.late.ints[:n].copy()
+        ints = np.ascontiguousarray(self.late.ints[:n].T)
         return WindowRows(
             ints, ints.view(np.float64), np.zeros(n, np.int64), words, ends
         )
@@ -290,8 +289,12 @@ class Windows:
         slots = int(self.specs.slots[0])
         pane = self.state.ints[: self.series_count * slots, layout.PANE]
         cells = np.flatnonzero(pane != NONE)
+        bucket = self.state.line[cells // slots, layout.KEY] * slots + cells % slots
+        counted = self.state.bucket_count[bucket] > 0
+        cells = cells[counted & (self.state.bucket_pane[bucket] == pane[cells])]
         spec = self.spec_of_slot()[cells % slots]
-        return cells[np.lexsort((pane[cells], cells // slots, spec))]
+        ordered: I8 = cells[np.lexsort((pane[cells], cells // slots, spec))]
+        return ordered
 
     def spec_of_slot(self) -> I8:
         """Return which spec owns each slot."""
@@ -331,5 +334,5 @@ class Windows:
         """Return the bytes of all arrays, room for growth included."""
         groups = (self.state, self.pools, self._scratch, self._out, self.late)
         # Float views share the memory of the arrays they are views of.
-        owners = {id(a): a.nbytes for group in groups for a in group if a.base is None}
+        owners = {a.ctypes.data: a.nbytes for group in groups for a in group}
         return sum(owners.values())

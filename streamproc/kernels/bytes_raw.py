@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -104,6 +105,26 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
 
     return types.int64(types.uint64), generate
 
+
+@intrinsic
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [pointer, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        # For writing, to stay in every cache, data.
+        hints = [ir.Constant(number, hint) for hint in (1, 3, 1)]
+        builder.call(function, [builder.inttoptr(args[0], pointer), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+prefetch = cast("Callable[[int], None]", _prefetch)
+"""Fetch the cache line of an address soon to be written; any address will do."""
 
 copy_bytes = cast("Callable[[int, int, int], None]", _copy)
 trailing_zeros = cast("Callable[[np.uint64], int]", _trailing_zeros)

@@ -18,8 +18,11 @@ import numpy as np
 
 from streamproc.kernels import sketch
 from streamproc.kernels._jit import kernel
+from streamproc.kernels.bytes_raw import prefetch
 from streamproc.kernels.sketch import Int, Pools, Scratch
 from streamproc.kernels.windows_layout import (
+    AHEAD,
+    CELL_BYTES,
     CHAIN,
     COUNT,
     F8,
@@ -30,6 +33,7 @@ from streamproc.kernels.windows_layout import (
     INVALID,
     LAST,
     LAST_US,
+    LINE_BYTES,
     M2,
     MAX,
     MEAN,
@@ -41,6 +45,7 @@ from streamproc.kernels.windows_layout import (
     SLOTS,
     SPEC,
     SUM,
+    WINDOW,
     Out,
     Specs,
     State,
@@ -135,13 +140,24 @@ def emit(
     end = counters[OUT_WORDS]
     if row + members.size > to_offset.size:
         return False
-    for series in members:
+    cell_base = ints.ctypes.data
+    for m in range(members.size):
+        if m + AHEAD < members.size:
+            ahead = np.int64(members[m + AHEAD]) * slots + specs.first[q]
+            at = cell_base + (ahead + (first_pane & mask)) * CELL_BYTES
+            prefetch(at)
+            prefetch(at + LINE_BYTES)
+        series = np.int64(members[m])
         base = series * slots + specs.first[q]
         parts = np.int64(parts_of[series, q])
         invalid = np.int64(0)
         bits = np.int64(0)
         a = np.int64(0)
-        empty_cell(to_ints, to_floats, row, window)
+        to_ints[WINDOW, row] = window
+        to_ints[FIRST_US, row] = 0
+        to_ints[LAST_US, row] = 0
+        for word in range(SUM, SPEC):
+            to_floats[word, row] = 0.0
         for p in range(panes):
             cell = base + ((first_pane + p) & mask)
             if ints[cell, PANE] != first_pane + p:
@@ -154,25 +170,25 @@ def emit(
                 fine = fine_of[q, parts]
                 bits |= widen(ints[cell, SLOTS], fine, ratio_of[q, parts], p)
             if a == 0:
-                to_ints[row, FIRST_US] = ints[cell, FIRST_US]
+                to_ints[FIRST_US, row] = ints[cell, FIRST_US]
                 for word in range(SUM, LAST):
-                    to_floats[row, word] = floats[cell, word]
+                    to_floats[word, row] = floats[cell, word]
             else:
                 total = a + b
-                delta = floats[cell, MEAN] - to_floats[row, MEAN]
-                to_floats[row, MEAN] += delta * b / total
-                to_floats[row, M2] += floats[cell, M2] + delta * delta * a * b / total
-                to_floats[row, SUM] += floats[cell, SUM]
-                to_floats[row, MIN] = min(to_floats[row, MIN], floats[cell, MIN])
-                to_floats[row, MAX] = max(to_floats[row, MAX], floats[cell, MAX])
-            to_ints[row, LAST_US] = ints[cell, LAST_US]
-            to_floats[row, LAST] = floats[cell, LAST]
+                delta = floats[cell, MEAN] - to_floats[MEAN, row]
+                to_floats[MEAN, row] += delta * b / total
+                to_floats[M2, row] += floats[cell, M2] + delta * delta * a * b / total
+                to_floats[SUM, row] += floats[cell, SUM]
+                to_floats[MIN, row] = min(to_floats[MIN, row], floats[cell, MIN])
+                to_floats[MAX, row] = max(to_floats[MAX, row], floats[cell, MAX])
+            to_ints[LAST_US, row] = ints[cell, LAST_US]
+            to_floats[LAST, row] = floats[cell, LAST]
             a += b
-        to_ints[row, COUNT] = a
-        to_ints[row, INVALID] = invalid
-        to_ints[row, SLOTS] = bits
-        to_ints[row, SERIES] = series
-        to_ints[row, SPEC] = q
+        to_ints[COUNT, row] = a
+        to_ints[INVALID, row] = invalid
+        to_ints[SLOTS, row] = bits
+        to_ints[SERIES, row] = series
+        to_ints[SPEC, row] = q
         to_offset[row] = offset
         if sketched and a > 0:
             have = np.int64(0)

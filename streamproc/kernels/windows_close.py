@@ -25,16 +25,22 @@ from streamproc.kernels.windows_layout import (
     I4,
     I8,
     INVALID,
+    KEY,
     NEXT,
     NONE,
     OUT_ROWS,
     OUT_WORDS,
     PANE,
     STAMP,
+    STAMPS,
     Out,
     Specs,
     State,
 )
+
+ALL_FACTOR = 8
+"""Every series is looked at where at least one in so many holds data in the window: a look in
+order costs about an eighth of a step along the chain."""
 
 
 @kernel
@@ -60,12 +66,48 @@ def _next_window(key: Int, q: Int, state: State, specs: Specs) -> Int:
 
 
 @kernel
+def _counted(key: Int, q: Int, window: Int, state: State, specs: Specs) -> Int:
+    """Return how many cells hold data in a window: at least as many as there are members."""
+    first_pane = window * specs.every[q] // specs.pane[q]
+    bucket = key * specs.slots[0] + specs.first[q]
+    count = np.int64(0)
+    for p in range(first_pane, first_pane + specs.size[q] // specs.pane[q]):
+        slot = bucket + (p & specs.mask[q])
+        if state.bucket_pane[slot] == p:
+            count += state.bucket_count[slot]
+    return count
+
+
+@kernel
+def _members_of_all(
+    key: Int, q: Int, window: Int, state: State, specs: Specs, count: Int
+) -> I4:
+    """Return the series that hold data in a window, ascending, by looking at every series."""
+    ints = state.ints
+    line = state.line
+    slots = specs.slots[0]
+    mask = specs.mask[q]
+    first_pane = window * specs.every[q] // specs.pane[q]
+    panes = specs.size[q] // specs.pane[q]
+    found = np.empty(count, np.int32)
+    n = 0
+    for series in range(state.series_count[0]):
+        base = series * slots + specs.first[q]
+        for p in range(first_pane, first_pane + panes):
+            if ints[base + (p & mask), PANE] == p and line[series, KEY] == key:
+                found[n] = series
+                n += 1
+                break
+    return found[:n]
+
+
+@kernel
 def _members(
     key: Int, q: Int, window: Int, state: State, specs: Specs, stamp: Int
 ) -> I4:
     """Return the series that hold data in a window, ascending."""
     ints = state.ints
-    stamps = state.stamp
+    line = state.line
     bucket_pane = state.bucket_pane
     bucket_count = state.bucket_count
     slots = specs.slots[0]
@@ -73,11 +115,9 @@ def _members(
     first_pane = window * specs.every[q] // specs.pane[q]
     panes = specs.size[q] // specs.pane[q]
     bucket = key * slots + specs.first[q]
-    count = 0
-    for p in range(first_pane, first_pane + panes):
-        slot = bucket + (p & mask)
-        if bucket_count[slot] > 0 and bucket_pane[slot] == p:
-            count += bucket_count[slot]
+    count = _counted(key, q, window, state, specs)
+    if count * ALL_FACTOR >= state.series_count[0]:
+        return _members_of_all(key, q, window, state, specs, count)
     found = np.empty(count, np.int32)
     left = count
     for p in range(first_pane, first_pane + panes):
@@ -87,8 +127,8 @@ def _members(
         series = np.int64(state.bucket_head[slot])
         place = specs.first[q] + (p & mask)
         while series >= 0:
-            if stamps[series] != stamp:
-                stamps[series] = stamp
+            if line[series, STAMP] != stamp:
+                line[series, STAMP] = stamp
                 left -= 1
                 found[left] = series
             series = ints[series * slots + place, NEXT]
@@ -116,12 +156,10 @@ def _free_panes(
             continue
         if state.bucket_pane[slot] * specs.pane[q] >= until:
             continue
-        series = np.int64(state.bucket_head[slot])
+        series = np.int64(state.bucket_head[slot]) if sketched else np.int64(-1)
         while series >= 0:
             cell = series * slots + place
-            if sketched:
-                sketch.release(ints[cell, CHAIN], ints[cell, COUNT], pools)
-            ints[cell, PANE] = NONE
+            sketch.release(ints[cell, CHAIN], ints[cell, COUNT], pools)
             series = ints[cell, NEXT]
         state.key_cells[key] -= bucket_count[slot]
         bucket_count[slot] = 0
@@ -152,8 +190,8 @@ def _close_window(
     counters: I8,
 ) -> bool:
     """Emit one window of a key and forget what only it needed; all or nothing."""
-    counters[STAMP] += 1
-    members = _members(key, q, window, state, specs, counters[STAMP])
+    counters[STAMPS] += 1
+    members = _members(key, q, window, state, specs, counters[STAMPS])
     if not emit(
         members, q, window, offset, state, specs, pools, scratch, out, counters
     ):
@@ -252,7 +290,7 @@ def evict(
     slots = specs.slots[0]
     one = np.empty(1, np.int32)
     for series in range(wanted.shape[0]):
-        key = np.int64(state.key[series])
+        key = state.line[series, KEY]
         for q in range(wanted.shape[1]):
             if not wanted[series, q]:
                 continue
@@ -260,7 +298,8 @@ def evict(
             high = np.int64(NONE)
             for place in range(specs.first[q], specs.first[q] + specs.mask[q] + 1):
                 pane = state.ints[series * slots + place, PANE]
-                if pane != NONE:
+                bucket = key * slots + place
+                if state.bucket_count[bucket] > 0 and state.bucket_pane[bucket] == pane:
                     first, last = windows_of_pane(pane, q, specs)
                     low = min(low, first)
                     high = max(high, last)
@@ -281,6 +320,6 @@ def evict(
                 ):
                     return False
                 row = counters[OUT_ROWS] - 1
-                if out.ints[row, COUNT] + out.ints[row, INVALID] == 0:
+                if out.ints[COUNT, row] + out.ints[INVALID, row] == 0:
                     counters[OUT_ROWS] = row
     return True

@@ -20,6 +20,7 @@ from streamproc.kernels.windows_layout import (
     COUNT,
     I8,
     INVALID,
+    KEY,
     LATE_CELLS,
     LATE_ROWS,
     SERIES,
@@ -81,7 +82,7 @@ def fold_late(
     series = np.int64(rows.series[r])
     event = rows.event[r]
     start = window * specs.every[q]
-    behind = state.key_us[state.key[series]] - (
+    behind = state.key_us[state.line[series, KEY]] - (
         start + specs.size[q] + specs.lateness[q]
     )
     n = counters[LATE_ROWS]

@@ -8,8 +8,15 @@ as int64 and as float64 views of the same memory. A spec owns the slots
 so nothing is ever cleared in advance. There are enough slots for every pane that can be open at
 once: those that start in `(watermark - lateness - size, watermark]`.
 
+What is known of a series apart from its windows is its *line*, a row of words (one cache line
+where the last accepted reading alone is remembered for dedup): `RING` times, then as many values.
+
 The cells of one (watermark key, pane) form a chain, headed by `bucket_head[key * slots + slot]`,
-so that a close touches the series that hold data and no others.
+so that a close touches the series that hold data and no others; where most do, going over all of
+them in order is cheaper than following the chain, and they are. A cell holds data if its pane is
+its bucket's and the bucket counts any: what is closed is forgotten by the bucket alone.
+
+Rows of closed windows leave column by column: what is made of them are columns.
 
 `closed[key * specs + q]` is the highest window closed by the watermark or by a timer, whichever is
 higher; `next_close` is the watermark at which the one after it goes.
@@ -33,6 +40,15 @@ F8 = npt.NDArray[np.float64]
 PANE, COUNT, INVALID, SLOTS, NEXT, CHAIN, FIRST_US, LAST_US = range(8)
 SUM, MEAN, M2, MIN, MAX, FIRST, LAST, SPEC = range(8, 16)
 WORDS: Final = 16
+CELL_BYTES: Final = 8 * WORDS
+LINE_BYTES: Final = 64
+"""A cache line of the machines we know."""
+AHEAD: Final = 12
+"""How many rows ahead memory is asked for; at 8 and 16 a million series are as fast."""
+
+# Words of a series' line.
+KEY, CITY, HEARD_US, RING_COUNT, RING_NEXT, STAMP, RING = range(7)
+
 # In rows that leave: PANE is the window's number, NEXT the series.
 WINDOW = PANE
 SERIES = NEXT
@@ -41,7 +57,7 @@ NONE: Final = -(1 << 62)
 """No watermark, no pane, no window."""
 
 # Counters.
-OUT_ROWS, OUT_WORDS, LATE_ROWS, LATE_CELLS, STAMP, STATUS = range(6)
+OUT_ROWS, OUT_WORDS, LATE_ROWS, LATE_CELLS, STAMPS, STATUS = range(6)
 COUNTERS: Final = 6
 
 DONE, NEED_OUT, NEED_LATE, NEED_POOLS = range(4)
@@ -79,8 +95,9 @@ class State(NamedTuple):
     """All that is remembered of series, watermark keys and cities.
 
     By cell: ints int64[cells, WORDS], floats the same memory.
-    By series: key, city int32; ring_us int64[s, dedup], ring_value float64[s, dedup],
-    ring_count, ring_next int32; last_us int64; parts uint8[s, q]; stamp int64.
+    By series: line int64[s, RING + 2 * dedup or more], line_floats the same memory;
+    parts uint8[s, q]. depth int64[1]: accepted readings remembered for dedup; series_count int64[1]:
+    how many series there are.
     By key: key_us watermark, key_now time of the last acceptance, key_cells open cells: int64;
     closed, next_close: int64[k * q]; bucket_head, bucket_count int32, bucket_pane int64 [k * slots].
     By city: city_us, city_now int64.
@@ -88,15 +105,11 @@ class State(NamedTuple):
 
     ints: I8
     floats: F8
-    key: I4
-    city: I4
-    ring_us: I8
-    ring_value: F8
-    ring_count: I4
-    ring_next: I4
-    last_us: I8
+    line: I8
+    line_floats: F8
+    depth: I8
+    series_count: I8
     parts: U1
-    stamp: I8
     key_us: I8
     key_now: I8
     key_cells: I8
@@ -112,7 +125,7 @@ class State(NamedTuple):
 class Out(NamedTuple):
     """Rows of closed windows, in order, and their sketches as words.
 
-    ints int64[n, WORDS], floats the same memory; offset int64[n]; words int64[m] with float64
+    ints int64[WORDS, n], floats the same memory; offset int64[n]; words int64[m] with float64
     and int32 views of the same memory; ends int64[n], where each row's sketch ends.
     """
 

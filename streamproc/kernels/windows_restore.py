@@ -19,6 +19,7 @@ from streamproc.kernels.windows_layout import (
     F8,
     I4,
     I8,
+    KEY,
     NEXT,
     OUT_WORDS,
     PANE,
@@ -85,9 +86,9 @@ def link_cells(cells: I8, state: State, specs: Specs) -> None:
     slots = specs.slots[0]
     for cell in cells:
         series = cell // slots
-        bucket = state.key[series] * slots + cell % slots
+        bucket = state.line[series, KEY] * slots + cell % slots
         state.ints[cell, NEXT] = state.bucket_head[bucket]
         state.bucket_head[bucket] = series
         state.bucket_count[bucket] += 1
         state.bucket_pane[bucket] = state.ints[cell, PANE]
-        state.key_cells[state.key[series]] += 1
+        state.key_cells[state.line[series, KEY]] += 1

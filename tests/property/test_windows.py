@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from io import BytesIO
 from typing import Any
@@ -173,6 +173,25 @@ class Run:
             self.rows(n) for n in ("readings", "aggregates", "late", "quarantine")
         ]
         return (*tables, alerts, snapshot_bytes(self.processor.snapshot()))
+
+
+@pytest.mark.parametrize("watermark", ["city", "device"])
+@given(steps=streams())
+def test_silent_neighbours_change_nothing(watermark: str, steps: list[Step]) -> None:
+    """Few of many series with data are found by their chain, most of them by going over all."""
+    definition = definition_of(watermark, 2)
+    silent = [DeviceSpec("ange", f"silent-{n}") for n in range(60)]
+    crowd = replace(definition, devices=(*definition.devices, *silent))
+    early = Record(1, tuple(Reading(d.device, "pm10", 1, 1.0) for d in silent))
+    alone, crowded = Run(definition), Run(crowd)
+    crowded.drive([[early]])
+
+    alone.drive(batches_of(steps, ()))
+    crowded.drive(batches_of(steps, ()))
+
+    for name in ("readings", "aggregates", "late"):
+        mine = [r for r in crowded.rows(name) if not r["device"].startswith("silent")]
+        assert repr(mine) == repr(alone.rows(name))
 
 
 def plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
