@@ -3,19 +3,39 @@
 `nogil`: heartbeats go on while a kernel runs. `parallel=False`: numba's workqueue layer
 aborts when entered from two threads (numba issue 8563). `fastmath=False`: results are part
 of the contract, bit for bit. `cache=True`: compiled once per machine, or baked into the image.
+
+What numba keeps is stamped with the source of *all* kernels: it looks at the file of the
+function alone by itself, and would go on running a kernel whose callee in another file has
+changed since. Bounds checks are part of the stamp, so asking for them is never in vain.
 """
 
+import hashlib
 from collections.abc import Callable
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
+def _stamp() -> str:
+    digest = hashlib.sha256(f"bounds checks: {numba.config.BOUNDSCHECK}".encode())  # type: ignore[attr-defined]  # set by numba at import
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCE_STAMP: Final = _stamp()
+"""sha256 over every module of this package and the mode they are compiled in."""
+
+
 def kernel(function: F) -> F:
     """Compile `function` on its first call for each set of argument types."""
-    compiled = numba.njit(  # noqa: TID251
+    compiled: Any = numba.njit(  # noqa: TID251
         nogil=True, parallel=False, fastmath=False, cache=True, error_model="numpy"
     )(function)
+    if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        # Numba has no public way to say what else a cached function depends on.
+        compiled._cache._cache_file._source_stamp = SOURCE_STAMP  # noqa: SLF001
     return cast("F", compiled)
