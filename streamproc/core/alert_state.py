@@ -95,6 +95,7 @@ class Rulebook:
         self.table: Final = self._table(definition)
         self._start, self._count, self._flat = self._by_place(definition)
         self.on_readings: Final = self._properties_where(self.table["on_readings"])
+        self.seen: Final = self._properties_where(self.table["no_data_us"] >= 0)
         self.row_properties: Final = self._properties_where(
             self.table["on_readings"] | (self.table["no_data_us"] >= 0)
         )
@@ -176,6 +177,24 @@ class Cells:
         self._roots = np.full(max(len(book.cities), 1), heap.NO_NODE, np.int64)
         self._count = 0
         self._complete = True
+        self._stirred = np.zeros(0, np.bool_)
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether any deadline waits."""
+        return bool((self._roots != heap.NO_NODE).any())
+
+    def stirred(self, series: I4, more: I4) -> B1:
+        """Return per entry of `series` whether a reading rule's cell of it is not at rest.
+
+        Series in `more` are on the way to it, and are counted in until `refresh`.
+        """
+        self._stirred[more] = True
+        return self._stirred[series]
+
+    def refresh(self, series: I4, rows: npt.NDArray[np.intp]) -> None:
+        """Look again at the cells of the series at `rows`, after they were judged."""
+        kernel.look_again(self.state, series, rows, self._stirred)
 
     @property
     def state(self) -> kernel.State:
@@ -262,6 +281,8 @@ class Cells:
         count, rule = self._book.layout(city, prop)
         first = self._first[-1] + np.cumsum(count, dtype=np.int64)
         self._first = np.concatenate((self._first, first))
+        at_rest = np.zeros(names.city.size - start, np.bool_)
+        self._stirred = np.concatenate((self._stirred[:start], at_rest))
         self._reserve(self._count + rule.size)
         new = self._cells[self._count : self._count + rule.size]
         new[:] = np.zeros(1, kernel.CELL)
@@ -298,6 +319,9 @@ class Cells:
         self._roots[:] = heap.NO_NODE
         heap.outside(self._nodes, 0)
         kernel.enqueue_all(self.state)
+        cells = self._cells[: self._count]
+        self._stirred = np.zeros(self._first.size - 1, np.bool_)
+        self._stirred[cells["series"][cells["state"] != kernel.OK]] = True
 
 
 def _dictionary(codes: I4, words: list[str]) -> "pa.Array[Any]":

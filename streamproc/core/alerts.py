@@ -39,7 +39,15 @@ import pyarrow as pa
 from streamproc.core.alert_state import CELLS, Cells, CompiledRule, Rulebook
 from streamproc.core.definition import Definition
 from streamproc.core.expressions import quantile_variable
-from streamproc.core.series import B1, F8, I8, ClosedWindows, FoldedRows, SeriesNames
+from streamproc.core.series import (
+    B1,
+    F8,
+    I4,
+    I8,
+    ClosedWindows,
+    FoldedRows,
+    SeriesNames,
+)
 from streamproc.core.values import (
     AlertState,
     AlertTransition,
@@ -73,13 +81,20 @@ class AlertEngine:
         self._cells = Cells(self._book)
         self._room = max(_EVENTS_ROOM, 2 * len(self._book.rules))
 
-    def on_rows(self, names: SeriesNames, rows: FoldedRows) -> Transitions:
-        """Judge the accepted readings of one step."""
+    def on_rows(
+        self, names: SeriesNames, rows: FoldedRows, kinds: I4 | None = None
+    ) -> Transitions:
+        """Judge the accepted readings of one step.
+
+        `kinds` are the rows' properties (int32[n]) for a caller who has them at hand.
+        """
         self._cells.sync(names)
         if not rows.series.size or not self._book.row_properties.any():
             return ()
-        kinds = names.property[rows.series]
-        touched = np.flatnonzero(self._book.row_properties[kinds])
+        kinds = names.property[rows.series] if kinds is None else kinds
+        touched = self._eventful(rows, kinds)
+        if not touched.size and not self._cells.waiting:
+            return ()
         truth = self._row_truth(kinds[touched], rows.value[touched])
         columns = kernel.Rows(
             _plain(rows.series, np.int32),
@@ -98,6 +113,7 @@ class AlertEngine:
                 self._cells.state, columns, touched, truth, cursor, events
             )
             found.append(events[:count])
+        self._cells.refresh(columns.series, touched)
         events = np.concatenate(found)
         return self._transitions(names, events, rows.offset[events["row"]])
 
@@ -178,6 +194,22 @@ class AlertEngine:
         return engine
 
     # --- conditions -------------------------------------------------------------------
+
+    def _eventful(self, rows: FoldedRows, kinds: I4) -> npt.NDArray[np.intp]:
+        """Return the rows that may change a cell, in order.
+
+        A reading rule's cell that is at rest stays so until `when` is true; after that all
+        rows of its series count. What is seen at all counts for `no_data`.
+        """
+        chosen = self._book.seen[kinds]
+        for rule in self._book.rules:
+            if rule.on_readings and rule.when is not None:
+                at = np.flatnonzero(kinds == rule.property_code)
+                chosen[at] |= rule.when({"value": rows.value[at]})
+        at = np.flatnonzero(self._book.on_readings[kinds])
+        series = rows.series[at]
+        chosen[at] |= self._cells.stirred(series, series[chosen[at]])
+        return np.flatnonzero(chosen)
 
     def _row_truth(
         self, kinds: npt.NDArray[np.int32], values: F8

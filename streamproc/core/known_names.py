@@ -75,9 +75,7 @@ class KnownDevices(_Known):
         self._listed = listed
         self._place = place
         self._by_code = kernels.Devices(
-            id=np.empty(0, np.int32),
-            city=np.empty(0, np.int32),
-            flags=np.empty(0, np.uint16),
+            rows=np.empty((0, kernels.DEVICE_WORDS), np.int64),
             scale=np.empty(0, np.float64),
             shift=np.empty(0, np.float64),
         )
@@ -97,21 +95,22 @@ class KnownDevices(_Known):
             grown(column, count, first, None) for column in self._by_code
         )
         new = kernels.Devices._make(column[first:count] for column in self._by_code)
-        ids = self._table.device_ids
-        new.id[:] = np.fromiter(map(ids.get, news, repeat(-1)), np.int32, len(news))
-        known = new.id >= 0
-        new.city[known] = self._table.device_city[new.id[known]]
-        for code in np.flatnonzero(~known).tolist():
-            new.city[code] = self._place(news[code])
-        new.flags[:], new.scale[:], new.shift[:] = 0, 1.0, 0.0
+        ids, city = new.rows[:, kernels.ID], new.rows[:, kernels.CITY]
+        known = map(self._table.device_ids.get, news, repeat(-1))
+        ids[:] = np.fromiter(known, np.int64, len(news))
+        old = ids >= 0
+        city[old] = self._table.device_city[ids[old]]
+        city[~old] = [self._place(news[code]) for code in np.flatnonzero(~old).tolist()]
+        new.rows[:, kernels.FLAGS], new.scale[:], new.shift[:] = 0, 1.0, 0.0
         if self._listed:
             self._calibrate(news, new)
 
     def _calibrate(self, news: list[Any], new: kernels.Devices) -> None:
+        flags = new.rows[:, kernels.FLAGS]
         for code, name in enumerate(news):
             spec = self._listed.get(name)
             if spec is None:
-                new.flags[code] = kernels.UNREGISTERED_FLAG
+                flags[code] = kernels.UNREGISTERED_FLAG
             elif spec.scale != 1.0 or spec.offset != 0.0:
-                new.flags[code] = kernels.CALIBRATED_FLAG
+                flags[code] = kernels.CALIBRATED_FLAG
                 new.scale[code], new.shift[code] = spec.scale, spec.offset

@@ -178,6 +178,7 @@ class PartitionProcessor:
                 folded.valid,
                 folded.city_us,
             ),
+            rows.property,
         )
         found += self._judge_closed(closed, WATERMARK)
         # One record's transitions stay together, so the order does not know the cut.

@@ -204,7 +204,8 @@ class Resolver:
         )
         fresh = names.new_name[: counters[kernels.NEW_DEVICES]]
         table.add_devices(
-            device.names.take(pa.array(fresh, pa.int32())), devices.city[fresh]
+            device.names.take(pa.array(fresh, pa.int32())),
+            devices.rows[fresh, kernels.CITY].astype(np.int32),
         )
         series = int(counters[kernels.SERIES]) - table.series_count
         table.add_series(names.new_device[:series], names.new_property[:series])

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamproc.kernels._jit import kernel
+from streamproc.kernels.bytes_raw import int64, prefetch
 from streamproc.kernels.sketch import Int
 
 U2 = npt.NDArray[np.uint16]
@@ -74,16 +75,23 @@ class Decoded(NamedTuple):
     broker: I8
 
 
+# Words of a device name's row: half a cache line, for a batch of many devices meets each once.
+ID, CITY, FLAGS = range(3)
+DEVICE_WORDS: Final = 4
+DEVICE_BYTES: Final = 8 * DEVICE_WORDS
+
+AHEAD: Final = 24
+"""Readings ahead of its turn a device's row is asked for; half as many ahead its series."""
+
+
 class Devices(NamedTuple):
     """The batch's device names, resolved: by batch code.
 
-    id int32, -1 where new (written when accepted); city int32, or minus the fault;
-    flags uint16 to set; scale, shift float64 (applied where flags say calibrated).
+    rows int64[n, DEVICE_WORDS]: ID, -1 where new (written when accepted); CITY, or minus the
+    fault; FLAGS to set. scale, shift float64[n], applied where flags say calibrated.
     """
 
-    id: I4
-    city: I4
-    flags: U2
+    rows: I8
     scale: F8
     shift: F8
 
@@ -221,9 +229,7 @@ def resolve(
     in_flags = decoded.flags
     in_offset = decoded.offset
     in_broker = decoded.broker
-    device_id = devices.id
-    device_city = devices.city
-    device_flags = devices.flags
+    device_rows = devices.rows
     device_scale = devices.scale
     device_shift = devices.shift
     kind_low = properties.low
@@ -260,8 +266,15 @@ def resolve(
     new_devices = np.int64(0)
     refused = np.int64(0)
     size = in_row.size
+    device_base = device_rows.ctypes.data
+    lookup_base = name_lookup.ctypes.data
+    lookup_bytes = 4 * name_lookup.shape[1]
     i = np.int64(0)
     while i < size:
+        if i + AHEAD < size:
+            prefetch(device_base + DEVICE_BYTES * np.int64(in_device[i + AHEAD]))
+            near = int64(device_rows[in_device[i + AHEAD // 2], ID])
+            prefetch(lookup_base + int64(lookup_bytes * near))
         row = np.int64(in_row[i])
         broker = in_broker[row]
         offset = in_offset[row]
@@ -270,7 +283,7 @@ def resolve(
         fault: Int = FINE
         while i < size and in_row[i] == row:
             name = in_device[i]
-            city = np.int64(device_city[name])
+            city = device_rows[name, CITY]
             if city < 0:
                 fault = -city
                 break
@@ -279,7 +292,7 @@ def resolve(
                 fault = UNKNOWN_PROPERTY
                 break
             value = in_value[i]
-            flags = np.int64(in_flags[i]) | np.int64(device_flags[name])
+            flags = np.int64(in_flags[i]) | device_rows[name, FLAGS]
             stated = in_unit[i]
             if stated < 0:
                 if kind_units[code] > 0:
@@ -302,17 +315,17 @@ def resolve(
                 break
             if value < kind_low[code] or value > kind_high[code]:
                 flags |= OUT_OF_RANGE_FLAG
-            if device_id[name] < 0:
+            if device_rows[name, ID] < 0:
                 if name_devices[city] >= devices_max:
                     fault = DEVICE_CAP
                     break
-                device_id[name] = known_devices + new_devices
+                device_rows[name, ID] = known_devices + new_devices
                 name_new_name[new_devices] = name
                 name_devices[city] += 1
                 new_devices += 1
             out_row[n] = row
             out_ordinal[n] = in_ordinal[i]
-            out_device[n] = device_id[name]
+            out_device[n] = device_rows[name, ID]
             out_property[n] = code
             out_city[n] = city
             out_event[n] = in_event[i]
@@ -346,8 +359,8 @@ def resolve(
         while new_devices > devices_before:
             new_devices -= 1
             name = name_new_name[new_devices]
-            name_devices[device_city[name]] -= 1
-            device_id[name] = -1
+            name_devices[device_rows[name, CITY]] -= 1
+            device_rows[name, ID] = -1
         rejected.row[refused] = row
         rejected.fault[refused] = fault
         rejected.reading[refused] = i

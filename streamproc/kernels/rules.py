@@ -374,6 +374,22 @@ def judge_rows(
 
 
 @kernel
+def look_again(state: State, series: I4, chosen: I8, stirred: B1) -> None:
+    """Set `stirred` (bool by series) for the series at rows `chosen`.
+
+    True where a reading rule's cell of it is pending or firing.
+    """
+    for row in chosen:
+        one = series[row]
+        found = False
+        for index in range(state.first[one], state.first[one + 1]):
+            cell = state.cells[index]
+            on_readings = state.rules[cell["rule"]]["on_readings"]
+            found = found or (on_readings and cell["state"] != OK)
+        stirred[one] = found
+
+
+@kernel
 def judge_windows(
     state: State, window: int, closed: Closed, truth: U1, value: F8, events: Table
 ) -> int:

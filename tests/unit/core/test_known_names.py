@@ -11,7 +11,8 @@ from streamproc.core.known_names import KnownCodes, KnownDevices
 from streamproc.core.processor import PartitionProcessor
 from streamproc.core.resolve import Resolver
 from streamproc.core.series_table import SeriesTable
-from streamproc.core.values import Emission
+from streamproc.core.values import Emission, Flag
+from streamproc.kernels.resolve import FLAGS, ID
 from tests.support.wire import records_of
 from tests.unit.core.test_processor import BASE, ORIGIN, ZONES
 
@@ -60,11 +61,19 @@ def test_what_the_kernel_accepted_is_remembered_and_what_it_refused_is_not() -> 
     known = KnownDevices(table, {}, lambda _: 0)
     names = object()
 
-    known.devices(strings("a", "b"), names).id[0] = 7
+    known.devices(strings("a", "b"), names).rows[0, ID] = 7
 
-    assert known.devices(strings("a", "b", "c"), names).id.tolist() == [7, -1, -1]
+    assert known.devices(strings("a", "b", "c"), names).rows[:, ID].tolist() == [
+        7,
+        -1,
+        -1,
+    ]
     known.forget()
-    assert known.devices(strings("a", "b", "c"), names).id.tolist() == [-1, -1, -1]
+    assert known.devices(strings("a", "b", "c"), names).rows[:, ID].tolist() == [
+        -1,
+        -1,
+        -1,
+    ]
 
 
 def test_listed_devices_bring_their_calibration_with_the_first_batch() -> None:
@@ -77,8 +86,8 @@ def test_listed_devices_bring_their_calibration_with_the_first_batch() -> None:
 
     assert found.scale.tolist() == [1.0, 2.0]
     assert found.shift.tolist() == [0.0, 1.0]
-    assert (found.flags > 0).all()
-    assert found.flags[0] != found.flags[1]
+    unlisted, calibrated = found.rows[:, FLAGS].tolist()
+    assert (unlisted, calibrated) == (Flag.UNREGISTERED, Flag.CALIBRATED)
 
 
 def test_a_name_that_only_a_refused_record_used_becomes_no_device() -> None:
