@@ -272,9 +272,9 @@ def resolve(
     i = np.int64(0)
     while i < size:
         if i + AHEAD < size:
-            prefetch(device_base + DEVICE_BYTES * np.int64(in_device[i + AHEAD]))
+            prefetch(device_base + DEVICE_BYTES * int64(in_device[i + AHEAD]))
             near = int64(device_rows[in_device[i + AHEAD // 2], ID])
-            prefetch(lookup_base + int64(lookup_bytes * near))
+            prefetch(lookup_base + lookup_bytes * near)
         row = np.int64(in_row[i])
         broker = in_broker[row]
         offset = in_offset[row]
