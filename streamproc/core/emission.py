@@ -124,6 +124,11 @@ class Tables:
         self._close_reasons = pa.array(CLOSE_REASONS, pa.string())
         self._reasons = pa.array([reason.value for reason in Reason], pa.string())
         self._reason_codes = {reason: code for code, reason in enumerate(Reason)}
+        # Most steps have none of these, and an empty table costs as much as a short one.
+        self._none = {
+            schema: pa.RecordBatch.from_pylist([], schema)
+            for schema in (ROUTED_LATE, ROUTED_AGGREGATE, ROUTED_QUARANTINE)
+        }
 
     # --- readings ---------------------------------------------------------------------
 
@@ -151,6 +156,8 @@ class Tables:
 
     def late(self, rows: Accepted, late: LateRows) -> pa.RecordBatch:
         """Return one row per (late reading, window it missed)."""
+        if not len(late.row):
+            return self._none[ROUTED_LATE]
         missed = Accepted._make(column[late.row] for column in rows)
         start = late.window * self._specs.every[late.spec]
         columns = [
@@ -170,6 +177,8 @@ class Tables:
 
         Final closes are partial: their window had not been passed by the watermark.
         """
+        if not len(rows):
+            return self._none[ROUTED_AGGREGATE]
         ints, floats, count = rows.ints, rows.floats, len(rows)
         series, spec = ints[words.SERIES], ints[words.SPEC]
         city = self._series.city[series]
@@ -288,9 +297,11 @@ class Tables:
         self, records: Records, rejects: Sequence[Reject], city: int | None
     ) -> pa.RecordBatch:
         """Return one row per refused record, payloads bounded; `city` is the topic's code."""
+        if not rejects:
+            return self._none[ROUTED_QUARANTINE]
         count = len(rejects)
         rows = np.array([reject.row for reject in rejects], np.int64)
-        broker = records.broker_us[rows] if count else np.zeros(0, np.int64)
+        broker = records.broker_us[rows]
         unknown = broker == NO_TIME
         dated = np.where(unknown, 0, broker).clip(TIME_US_MIN, TIME_US_MAX - 1)
         codes = np.full(count, self._unknown if city is None else city, np.int32)
@@ -312,7 +323,7 @@ class Tables:
             names(codes, self._cities),
             days(local),
             constant(self._source, count),
-            numbers(records.offsets[rows] if count else np.zeros(0, np.int64)),
+            numbers(records.offsets[rows]),
             times(broker, unknown),
             names(
                 np.array([self._reason_codes[r.reason] for r in rejects], np.int32),
