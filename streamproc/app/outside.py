@@ -101,6 +101,8 @@ def alert_sinks(
         target = WebhookTarget(
             url=hook.url,
             keys=tuple(parse_key(secret.get_secret_value()) for secret in hook.secrets),
+            cities=hook.cities,
+            ca_file=hook.ca_file,
             allow_http_loopback=hook.allow_http_loopback,
             allow_networks=PRIVATE_NETWORKS if hook.allow_private else (),
             timeout_s=hook.timeout_us / SECOND_US,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from streamproc.config.check_job import check_city
 from streamproc.config.faults import Fault, KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
@@ -260,6 +261,8 @@ def _check_webhooks(parsed: Parsed) -> None:
         if hook.secret_file and hook.secret_files:
             message = "put every file into secret_files"
             parsed.report((*place, "secret_file"), message)
+        for at, slug in enumerate(hook.cities):
+            check_city(parsed, (*place, "cities", at), slug)
         name = hook.name or (url.hostname if url is not None else None)
         if name is not None and name in names:
             message = f"another webhook is called {name!r}; give each its own name"

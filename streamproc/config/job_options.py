@@ -243,6 +243,12 @@ class Webhook(Section):
     allow_http_loopback: Flag = option(
         default=False, text="Allow http:// to this host."
     )
+    cities: Texts = option(
+        (), "Slugs of the cities whose alerts go there; empty: all.", shown="[]"
+    )
+    ca_file: str | None = option(
+        None, "PEM with the certificate authorities to trust; without it the system's."
+    )
     timeout_us: Annotated[Duration, lasting("100ms", "1m")] = option(
         10_000_000, "Time for one delivery.", shown="10s"
     )

@@ -422,6 +422,17 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "town.toml: webhooks[0].secret_file: is missing: deliveries are signed",
         ],
     ),
+    "webhook of no city, with no certificate": (
+        LEAST
+        + '[[webhooks]]\nurl = "https://x.example"\nsecret_file = "s"\n'
+        + 'cities = ["razlog", "razlig"]\nca_file = "ca.pem"\n',
+        [
+            ('town.toml: webhooks[0].cities[1] = "razlig": no such city; '
+            "did you mean razlog?"),
+            'town.toml: webhooks[0].secret_file = "s": No such file or directory',
+            'town.toml: webhooks[0].ca_file = "ca.pem": no such file',
+        ],
+    ),
     "secrets in the file": (
         '[source]\npassword = "geheim"\n'
         + LEAST

@@ -285,6 +285,20 @@ def test_webhook_secrets_are_read_newest_first(tmp_path: Path) -> None:
     assert "nnnn" not in repr(found)
 
 
+def test_a_webhook_has_its_cities_and_its_own_authorities(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k" * 32)
+    (tmp_path / "ca.pem").touch()
+    hook = (
+        '[[webhooks]]\nurl = "https://x.example/hook"\nsecret_file = "key"\n'
+        'cities = "razlog"\nca_file = "ca.pem"\n'
+    )
+
+    (found,) = settings(tmp_path, LEAST + hook).webhooks
+
+    assert found.cities == ("razlog",)
+    assert found.ca_file == str(tmp_path / "ca.pem")
+
+
 # --- codecs and files ---------------------------------------------------------------------
 
 
