@@ -72,6 +72,7 @@ class _Backfill:
             clock=clock,
             observer=self._observer,
             max_rate=self._settings.source.max_rate,
+            buffer=self._settings.buffer,
         )
         replays.append(Replay(parts))
         return replays[0]

@@ -77,6 +77,7 @@ def open_service(
         drain_s=settings.shutdown.drain_us / SECOND_US,
         max_rate=source.max_rate,
         accept_recreated=accept_recreated,
+        buffer=settings.buffer,
     )
     service.append(Service(parts, options))
     with closing(root.store):

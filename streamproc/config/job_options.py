@@ -192,7 +192,13 @@ class Output(Section):
         2_000_000, "Commit at this many rows."
     )
     flush_bytes: Annotated[Size, sized("1MiB", "16GiB")] = option(
-        256 << 20, "Commit at this much buffered data.", shown="256MiB"
+        64 << 20, "Commit a partition at this much buffered data.", shown="64MiB"
+    )
+    buffer_bytes: Annotated[Size, sized("1MiB", "64GiB")] = option(
+        256 << 20,
+        "Most buffered data of all partitions of the process: beyond it, the one that "
+        "holds most is committed.",
+        shown="256MiB",
     )
     flush_age_us: Annotated[Duration, lasting("1s", "1d")] = option(
         60_000_000,

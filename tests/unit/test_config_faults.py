@@ -126,6 +126,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "1GiB (or kB, MB, GB), in quotes")
         ],
     ),
+    "a partition may hold more than all of them": (
+        '[output]\nflush_bytes = "512MiB"\n' + LEAST,
+        ["town.toml: output.buffer_bytes: must be at least flush_bytes = 512MiB"],
+    ),
     "fetch size": (
         '[source]\nfetch_bytes = "64MiB"\n' + LEAST,
         ['town.toml: source.fetch_bytes = "64MiB": must lie between 16MiB and 32MiB'],
