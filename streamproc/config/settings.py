@@ -63,9 +63,9 @@ class Codecs:
     protobuf: FieldOptions
     arrow: ArrowOptions
 
-    def of(self, name: Format) -> JsonOptions | FieldOptions | ArrowOptions:
+    def of(self, name: Format) -> FieldOptions:
         """Return the options of one format."""
-        options: dict[Format, JsonOptions | FieldOptions | ArrowOptions] = {
+        options: dict[Format, FieldOptions] = {
             "json": self.json,
             "avro": self.avro,
             "protobuf": self.protobuf,
