@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--format", choices=("json",), default="json")
-    parser.add_argument("--flush-bytes", default="256MiB", help="[output] flush_bytes")
+    parser.add_argument("--flush-bytes", default="64MiB", help="[output] flush_bytes")
     parser.add_argument(
         "--quantiles", action=argparse.BooleanOptionalAction, default=True
     )

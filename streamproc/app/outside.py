@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from streamproc.config import Settings
@@ -14,7 +15,7 @@ from streamproc.connectors.kafka_settings import (
 )
 from streamproc.connectors.schema_registry import HttpSchemaRegistry, RegistryOptions
 from streamproc.connectors.webhook import Webhooks, WebhookTarget, parse_key
-from streamproc.core.ports import AlertSink
+from streamproc.core.ports import AlertSink, SchemaRegistry
 from streamproc.runtime.departures import EARLY_SINK
 from streamproc.runtime.schemas import Schemas
 
@@ -58,13 +59,13 @@ def kafka_options(settings: Settings) -> KafkaOptions:
     )
 
 
-def make_schemas(
-    settings: Settings, clock: SystemClock, stopping: Callable[[], bool]
-) -> Schemas:
-    """Return what fetches writer schemas; without `[registry]` every id is missing."""
+def open_registry(
+    settings: Settings, clock: SystemClock
+) -> AbstractAsyncContextManager[SchemaRegistry | None]:
+    """Return the registry's client, closed by whoever enters it; None without `[registry]`."""
     registry = settings.registry
     if registry is None:
-        return Schemas(None, clock, 0, stopping)
+        return nullcontext()
     options = RegistryOptions(
         url=registry.url,
         username=registry.username,
@@ -74,13 +75,23 @@ def make_schemas(
         key_file=registry.key_file,
         timeout_s=registry.timeout_us / SECOND_US,
     )
-    client = HttpSchemaRegistry(
+    return HttpSchemaRegistry(
         options,
         monotonic_us=clock.monotonic_us,
         sleep=clock.sleep,
         jitter=random.random,
     )
-    return Schemas(client, clock, registry.patience_us, stopping)
+
+
+def make_schemas(
+    settings: Settings,
+    registry: SchemaRegistry | None,
+    clock: SystemClock,
+    stopping: Callable[[], bool],
+) -> Schemas:
+    """Return what fetches writer schemas; without a registry every id is missing."""
+    patience_us = 0 if settings.registry is None else settings.registry.patience_us
+    return Schemas(registry, clock, patience_us, stopping)
 
 
 def topic_sink(settings: Settings, connection: KafkaConnection) -> AlertTopic | None:
@@ -101,6 +112,8 @@ def alert_sinks(
         target = WebhookTarget(
             url=hook.url,
             keys=tuple(parse_key(secret.get_secret_value()) for secret in hook.secrets),
+            cities=hook.cities,
+            ca_file=hook.ca_file,
             allow_http_loopback=hook.allow_http_loopback,
             allow_networks=PRIVATE_NETWORKS if hook.allow_private else (),
             timeout_s=hook.timeout_us / SECOND_US,

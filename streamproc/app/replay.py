@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from streamproc.app.outside import make_schemas
+from streamproc.app.outside import make_schemas, open_registry
 from streamproc.app.root import Decoders, Root
 from streamproc.config import Settings
 from streamproc.connectors.clock import SystemClock
@@ -15,6 +15,7 @@ from streamproc.connectors.files.inputs import StreamOptions
 from streamproc.connectors.files.mapping import ColumnMapping, FileMapping
 from streamproc.connectors.files.stream import open_stream
 from streamproc.core.definition import Definition, DeviceSpec
+from streamproc.core.ports import SchemaRegistry
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.observer import Observer, Observers
 from streamproc.runtime.replay import Replay, ReplayParts
@@ -44,20 +45,25 @@ async def replay_files(
     """
     paths = [str(path) for path in files]
     root = Root(settings, SystemClock(), env)
-    backfill = _Backfill(settings, root, Observers(*observers))
     with closing(root.store):
-        if all_envelopes(paths):
-            await backfill.envelopes(paths, close=close)
-        else:
-            await backfill.stream(paths, close=close)
+        async with open_registry(settings, root.clock) as registry:
+            backfill = _Backfill(settings, root, registry, Observers(*observers))
+            await backfill.run(paths, close=close)
 
 
 class _Backfill:
     """The two kinds of replay, on one root."""
 
-    def __init__(self, settings: Settings, root: Root, observer: Observer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        root: Root,
+        registry: SchemaRegistry | None,
+        observer: Observer,
+    ) -> None:
         self._settings = settings
         self._root = root
+        self._registry = registry
         self._observer = observer
         self._decoders = Decoders(settings)
 
@@ -67,14 +73,24 @@ class _Backfill:
         parts = ReplayParts(
             make_worker=self._root.make_worker,
             decoder_for=self._decoders,
-            schemas=make_schemas(self._settings, clock, lambda: replays[0].stopping),
+            schemas=make_schemas(
+                self._settings, self._registry, clock, lambda: replays[0].stopping
+            ),
             definition=definition,
             clock=clock,
             observer=self._observer,
             max_rate=self._settings.source.max_rate,
+            buffer=self._settings.buffer,
         )
         replays.append(Replay(parts))
         return replays[0]
+
+    async def run(self, paths: Sequence[str], *, close: bool) -> None:
+        """Replay files of one kind."""
+        if all_envelopes(paths):
+            await self.envelopes(paths, close=close)
+        else:
+            await self.stream(paths, close=close)
 
     async def envelopes(self, paths: Sequence[str], *, close: bool) -> None:
         """Replay envelopes: each (topic, partition) has a log of its own."""

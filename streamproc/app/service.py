@@ -1,14 +1,15 @@
 """The consumer service, put together."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 
 from streamproc.app.outside import (
     SECOND_US,
     alert_sinks,
     kafka_options,
     make_schemas,
+    open_registry,
     topic_sink,
 )
 from streamproc.app.root import Decoders, Root
@@ -19,13 +20,14 @@ from streamproc.runtime.observer import Observer, Observers
 from streamproc.runtime.opening import Start
 from streamproc.runtime.outbox import Outbox
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
+from streamproc.runtime.schemas import Schemas
 from streamproc.runtime.service import Service
 
 NO_TOPICS: frozenset[str] = frozenset()
 
 
-@contextmanager
-def open_service(
+@asynccontextmanager
+async def open_service(
     settings: Settings,
     *,
     until_end: bool = False,
@@ -33,8 +35,8 @@ def open_service(
     accept_recreated: frozenset[str] = NO_TOPICS,
     observers: Sequence[Observer] = (),
     env: Mapping[str, str] = os.environ,
-) -> Iterator[Service]:
-    """Yield a consumer service, not yet started; its store is released afterwards.
+) -> AsyncIterator[Service]:
+    """Yield a consumer service, not yet started; store and registry are closed afterwards.
 
     Args:
         settings: the whole configuration.
@@ -48,18 +50,39 @@ def open_service(
         ConfigError: certificates or webhook keys cannot be used.
         StoreFault: the output root cannot be written durably.
     """
-    clock = SystemClock()
-    observer = Observers(*observers)
-    root = Root(settings, clock, env)
-    kafka = kafka_options(settings)
-    sinks = alert_sinks(settings, kafka.connection, clock)
     source = settings.source
-    service: list[Service] = []
-    parts = ServiceParts(
+    options = ServiceOptions(
+        start=Start(source.start.at, source.start.time_us),
+        until_end=until_end,
+        close=close,
+        idle_us=settings.processing.idle_after_us,
+        drain_s=settings.shutdown.drain_us / SECOND_US,
+        max_rate=source.max_rate,
+        accept_recreated=accept_recreated,
+        buffer=settings.buffer,
+    )
+    root = Root(settings, SystemClock(), env)
+    with closing(root.store):
+        async with open_registry(settings, root.clock) as registry:
+            service: list[Service] = []
+            schemas = make_schemas(
+                settings, registry, root.clock, lambda: service[0].stopping
+            )
+            parts = _parts(settings, root, schemas, Observers(*observers))
+            service.append(Service(parts, options))
+            yield service[0]
+
+
+def _parts(
+    settings: Settings, root: Root, schemas: Schemas, observer: Observer
+) -> ServiceParts:
+    clock, kafka = root.clock, kafka_options(settings)
+    sinks = alert_sinks(settings, kafka.connection, clock)
+    return ServiceParts(
         source=KafkaSource(kafka),
         store=root.store,
         decoder_for=Decoders(settings),
-        schemas=make_schemas(settings, clock, lambda: service[0].stopping),
+        schemas=schemas,
         make_worker=root.make_worker,
         definition=settings.definition,
         clock=clock,
@@ -69,15 +92,3 @@ def open_service(
         early=topic_sink(settings, kafka.connection),
         failpoint=root.failpoint,
     )
-    options = ServiceOptions(
-        start=Start(source.start.at, source.start.time_us),
-        until_end=until_end,
-        close=close,
-        idle_us=settings.processing.idle_after_us,
-        drain_s=settings.shutdown.drain_us / SECOND_US,
-        max_rate=source.max_rate,
-        accept_recreated=accept_recreated,
-    )
-    service.append(Service(parts, options))
-    with closing(root.store):
-        yield service[0]

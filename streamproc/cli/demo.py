@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from streamproc.simulate.ledger import LedgerWriter
 from streamproc.simulate.publish import to_broker
 from streamproc.simulate.registering import register_schemas
 from streamproc.simulate.towns import TOWNS
-from streamproc.simulate.traffic import TrafficOptions, traffic
+from streamproc.simulate.traffic import Message, TrafficOptions, traffic
 from streamproc.simulate.wire import WireOptions
 from streamproc.testing.registry import LocalRegistry
 
@@ -79,52 +80,53 @@ async def _run(folder: Path, seconds: int, seed: int, *, live: bool) -> Totals:
         settings = load_settings(config, {})
         connection = KafkaConnection(bootstrap_servers=broker.bootstrap_servers)
         wire = WireOptions("mixed", partitions=DEMO.partitions, schema_ids=ids)
-        with (
-            LiveView(settings, seconds, shown=live) as view,
-            open_service(settings, observers=(totals, view)) as service,
-        ):
-            view.watch(service)
-            running = asyncio.create_task(service.run())
-            begin_us = clock.wall_us()
-            messages = traffic(
-                TrafficOptions(
-                    devices=DEMO.devices,
-                    rate=DEMO.rate,
-                    start_us=begin_us,
-                    duration_us=seconds * 1_000_000,
-                    seed=seed,
-                    disorder_us=DEMO.disorder_us,
-                    bad=DEMO.bad,
-                )
-            )
-            with LedgerWriter(folder / "ledger.parquet") as ledger:
-                async with KafkaProduce(connection) as produce:
-                    sending = asyncio.create_task(
-                        to_broker(
-                            messages,
-                            wire,
-                            produce,
-                            ledger,
-                            clock=clock,
-                            live=True,
-                            progress=view.sent,
+        with LiveView(settings, seconds, shown=live) as view:
+            async with open_service(settings, observers=(totals, view)) as service:
+                view.watch(service)
+                running = asyncio.create_task(service.run())
+                messages = _messages(clock.wall_us(), seconds, seed)
+                with LedgerWriter(folder / "ledger.parquet") as ledger:
+                    async with KafkaProduce(connection) as produce:
+                        sending = asyncio.create_task(
+                            to_broker(
+                                messages,
+                                wire,
+                                produce,
+                                ledger,
+                                clock=clock,
+                                live=True,
+                                progress=view.sent,
+                            )
                         )
-                    )
-                    await asyncio.wait(
-                        [sending, running], return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if running.done():
-                        sending.cancel()
-                        await running
-                    await sending
-            service.stop()
-            await running
+                        await asyncio.wait(
+                            [sending, running], return_when=asyncio.FIRST_COMPLETED
+                        )
+                        if running.done():
+                            sending.cancel()
+                            await running
+                        await sending
+                service.stop()
+                await running
         err.print("stopped; starting again to the end, and closing every window …")
-        with open_service(
+        async with open_service(
             settings, until_end=True, close=True, observers=(totals,)
         ) as last:
             await last.run()
     return totals
+
+
+def _messages(begin_us: int, seconds: int, seed: int) -> Iterator[Message]:
+    return traffic(
+        TrafficOptions(
+            devices=DEMO.devices,
+            rate=DEMO.rate,
+            start_us=begin_us,
+            duration_us=seconds * 1_000_000,
+            seed=seed,
+            disorder_us=DEMO.disorder_us,
+            bad=DEMO.bad,
+        )
+    )
 
 
 def _show(totals: Totals, found: Comparison) -> None:

@@ -69,17 +69,19 @@ async def _run(
     # The bar comes first, so that log lines are printed above it.
     shown = progress("records", None) if until_end else nullcontext(Bar(None, 0))
     with shown as bar:
-        async with Watching(settings) as watching:
-            with open_service(
+        async with (
+            Watching(settings) as watching,
+            open_service(
                 settings,
                 until_end=until_end,
                 close=close,
                 accept_recreated=accept_recreated,
                 observers=(totals, watching.observer, Shown(bar)),
-            ) as service:
-                watching.watch(service)
-                with stop_on_signals(service.stop):
-                    await service.run()
-                if service.stopping:
-                    err.print("stopped: what was held is committed")
+            ) as service,
+        ):
+            watching.watch(service)
+            with stop_on_signals(service.stop):
+                await service.run()
+            if service.stopping:
+                err.print("stopped: what was held is committed")
     return totals, loop.time() - began

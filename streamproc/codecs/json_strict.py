@@ -8,14 +8,14 @@ read. A key that is ignored is ignored together with what is below it.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
 from streamproc.codecs.strict import (
     QUALITY_LIMIT,
     UNIT_NS,
+    FieldOptions,
     Reading,
     Refused,
-    TimeUnit,
     as_decimal,
     as_double,
     distinct,
@@ -32,28 +32,18 @@ DEPTH_MAX: Final = 32
 _KEYS = ("device", "property", "time", "value", "values", "unit", "units", "quality")
 
 
-@dataclass(frozen=True, slots=True)
-class JsonOptions:
-    """How a town's flat JSON looks.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonOptions(FieldOptions):
+    """How a town's flat JSON looks: `FieldOptions`, whose names are keys, and more.
 
     Attributes:
-        time_unit: of epoch numbers; `auto` is milliseconds, whatever their magnitude.
-        assume_zone: "UTC" accepts times without a zone and flags them `tz_assumed`.
+        units: key of a map property → unit, beside `values`.
         string_numbers: accept `"1.5"` for a number and flag it `string_number`.
         device_from_key: a document without a device takes the record key for it.
         states: property → state name → value, for values that are words.
     """
 
-    device: str = "device"
-    property: str = "property"
-    time: str = "time"
-    value: str = "value"
-    values: str = "values"
-    unit: str = "unit"
     units: str = "units"
-    quality: str = "quality"
-    time_unit: TimeUnit = "auto"
-    assume_zone: Literal["UTC"] | None = None
     string_numbers: bool = False
     device_from_key: bool = False
     states: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -11,12 +11,11 @@ from streamproc.codecs.strict import FieldOptions
 from streamproc.core.ports import Decoder
 
 Format = Literal["json", "avro", "protobuf", "arrow"]
-Options = JsonOptions | FieldOptions | ArrowOptions
 
 
 def make_decoder(
     format: Format,  # noqa: A002  (the configuration's word)
-    options: Options | None = None,
+    options: FieldOptions | None = None,
 ) -> Decoder:
     """Return the decoder of a format.
 

@@ -69,11 +69,12 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FieldOptions:
-    """Which fields of an Avro, Protobuf or Arrow record hold what, and how times are read.
+    """Which fields of a record hold what, and how times are read.
 
     Attributes:
         values: name of a map field property → value; used where the schema has it.
-        time_unit: of plain integers; a logical type in the schema goes before it.
+        time_unit: of plain integers, `auto` being milliseconds whatever their magnitude; a
+            logical type in the schema goes before it.
         assume_zone: "UTC" accepts times without a zone and flags them `tz_assumed`.
     """
 

@@ -33,10 +33,10 @@ class Beside:
     def resolved(self) -> File:
         """Return the file with its secrets read and its file names absolute."""
         file = self._parsed.file
-        source = self._with_files("source", file.source)
+        source = self._with_files(("source",), file.source)
         registry = file.registry
         if registry is not None:
-            registry = self._with_files("registry", registry)
+            registry = self._with_files(("registry",), registry)
         hooks = tuple(self._signed(i, hook) for i, hook in enumerate(file.webhooks))
         changes = {"source": source, "registry": registry, "webhooks": hooks}
         return file.model_copy(update=changes)
@@ -55,18 +55,19 @@ class Beside:
                 found[spec.city, spec.device] = spec
         return tuple(found[key] for key in sorted(found))
 
-    def _with_files(self, name: str, section: S) -> S:
+    def _with_files(self, place: KeyPath, section: S) -> S:
         changes: dict[str, Any] = {}
         for key in _PEM_KEYS:
-            given = getattr(section, key)
+            given = getattr(section, key, None)
             if given is None:
                 continue
             changes[key] = str(self._folder / given)
             if not (self._folder / given).is_file():
-                self._parsed.report((name, key), "no such file")
+                self._parsed.report((*place, key), "no such file")
         for key in ("password", "key_password"):
-            given = getattr(section, f"{key}_file", None)
-            text = None if given is None else self._secret((name, f"{key}_file"), given)
+            name = f"{key}_file"
+            given = getattr(section, name, None)
+            text = None if given is None else self._secret((*place, name), given)
             if text is not None:
                 changes[key] = SecretStr(text)
         return section.model_copy(update=changes)
@@ -87,6 +88,7 @@ class Beside:
                 )
                 self._parsed.report(place, message)
             secrets.append(SecretStr(text or ""))
+        hook = self._with_files(("webhooks", index), hook)
         return hook.model_copy(update={"secrets": tuple(secrets)})
 
     def _secret(self, place: KeyPath, given: str) -> str | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from streamproc.config.check_job import check_city
 from streamproc.config.faults import Fault, KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
-from streamproc.config.units import format_duration
+from streamproc.config.units import format_duration, format_size
 from streamproc.kernels.json_parts import KEY_BYTES_MAX
 
 CITY: Final = "{city}"
@@ -72,14 +73,21 @@ def check_source(parsed: Parsed) -> None:
     _check_registry(parsed)
     _check_field_names(parsed)
     _check_webhooks(parsed)
-    root = parsed.file.output.root
-    if "://" in root:
-        message = "object stores are not supported yet; name a folder"
-        parsed.report(("output", "root"), message)
-    if not root or "\0" in root:
-        parsed.report(("output", "root"), "is not a folder's name")
+    _check_output(parsed)
     if not parsed.file.metrics.host:
         parsed.report(("metrics", "host"), "is empty; 127.0.0.1 is this host only")
+
+
+def _check_output(parsed: Parsed) -> None:
+    output = parsed.file.output
+    if "://" in output.root:
+        message = "object stores are not supported yet; name a folder"
+        parsed.report(("output", "root"), message)
+    if not output.root or "\0" in output.root:
+        parsed.report(("output", "root"), "is not a folder's name")
+    if output.buffer_bytes < output.flush_bytes:
+        message = f"must be at least flush_bytes = {format_size(output.flush_bytes)}"
+        parsed.report(("output", "buffer_bytes"), message)
 
 
 # --- the cluster ----------------------------------------------------------------------
@@ -260,6 +268,8 @@ def _check_webhooks(parsed: Parsed) -> None:
         if hook.secret_file and hook.secret_files:
             message = "put every file into secret_files"
             parsed.report((*place, "secret_file"), message)
+        for at, slug in enumerate(hook.cities):
+            check_city(parsed, (*place, "cities", at), slug)
         name = hook.name or (url.hostname if url is not None else None)
         if name is not None and name in names:
             message = f"another webhook is called {name!r}; give each its own name"

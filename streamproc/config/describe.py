@@ -119,6 +119,7 @@ def _output(settings: Settings) -> Mapping[str, Any]:
         "codec": settings.output.codec,
         "flush_rows": settings.flush.rows_max,
         "flush_bytes": format_size(settings.flush.bytes_max),
+        "buffer_bytes": format_size(settings.buffer.bytes_max),
         "flush_age": format_duration(settings.flush.age_us_max),
         "snapshot_every": format_duration(settings.snapshot.age_us_max),
     }
@@ -149,11 +150,13 @@ def _memory(settings: Settings) -> Mapping[str, Any]:
         + cell_bytes(definition.windows)
         + sum(_sketch_bytes(spec) for spec in definition.windows)
     )
-    buffered = settings.flush.bytes_max
+    buffered, together = settings.flush.bytes_max, settings.buffer.bytes_max
     return {
         "bytes_per_series": per_series,
         "state_of_100k_series": format_size(per_series * EXAMPLE_SERIES >> 20 << 20),
         "state_of_100k_series_bytes": per_series * EXAMPLE_SERIES,
         "buffered_per_partition_bytes": buffered,
         "buffered_per_partition": format_size(buffered),
+        "buffered_together_bytes": together,
+        "buffered_together": format_size(together),
     }

@@ -192,7 +192,13 @@ class Output(Section):
         2_000_000, "Commit at this many rows."
     )
     flush_bytes: Annotated[Size, sized("1MiB", "16GiB")] = option(
-        256 << 20, "Commit at this much buffered data.", shown="256MiB"
+        64 << 20, "Commit a partition at this much buffered data.", shown="64MiB"
+    )
+    buffer_bytes: Annotated[Size, sized("1MiB", "64GiB")] = option(
+        256 << 20,
+        "Most buffered data of all partitions of the process: beyond it, the one that "
+        "holds most is committed.",
+        shown="256MiB",
     )
     flush_age_us: Annotated[Duration, lasting("1s", "1d")] = option(
         60_000_000,
@@ -242,6 +248,12 @@ class Webhook(Section):
     )
     allow_http_loopback: Flag = option(
         default=False, text="Allow http:// to this host."
+    )
+    cities: Texts = option(
+        (), "Slugs of the cities whose alerts go there; empty: all.", shown="[]"
+    )
+    ca_file: str | None = option(
+        None, "PEM with the certificate authorities to trust; without it the system's."
     )
     timeout_us: Annotated[Duration, lasting("100ms", "1m")] = option(
         10_000_000, "Time for one delivery.", shown="10s"

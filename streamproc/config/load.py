@@ -30,7 +30,7 @@ from streamproc.core.definition import (
     PropertySpec,
     RuleSpec,
 )
-from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 from streamproc.errors import ConfigError
 
 
@@ -84,6 +84,7 @@ def _settings(
         codecs=_codecs(file, properties),
         output=output,
         flush=FlushPolicy(output.flush_rows, output.flush_bytes, output.flush_age_us),
+        buffer=BufferPolicy(output.buffer_bytes),
         snapshot=SnapshotPolicy(output.snapshot_rows, output.snapshot_every_us),
         processing=file.processing,
         alerts=file.alerts,

@@ -24,7 +24,7 @@ from streamproc.config.job_options import (
 )
 from streamproc.config.source_options import Files, Format, Registry, Source
 from streamproc.core.definition import Definition
-from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Codecs:
     protobuf: FieldOptions
     arrow: ArrowOptions
 
-    def of(self, name: Format) -> JsonOptions | FieldOptions | ArrowOptions:
+    def of(self, name: Format) -> FieldOptions:
         """Return the options of one format."""
-        options: dict[Format, JsonOptions | FieldOptions | ArrowOptions] = {
+        options: dict[Format, FieldOptions] = {
             "json": self.json,
             "avro": self.avro,
             "protobuf": self.protobuf,
@@ -95,6 +95,7 @@ class Settings:
     codecs: Codecs
     output: Output
     flush: FlushPolicy
+    buffer: BufferPolicy
     snapshot: SnapshotPolicy
     processing: Processing
     alerts: Alerts

@@ -59,7 +59,23 @@ def _positive(value: float) -> float:
 Positive = Annotated[Number, AfterValidator(_positive)]
 
 
-class Source(Section):
+class _Client(Section):
+    """How we say who we are to a server, and whom we trust."""
+
+    password: SkipJsonSchema[SecretStr | None] = secret(
+        "From a secret file or environment."
+    )
+    password_file: str | None = option(
+        None, "File that holds the password; relative to this file."
+    )
+    ca_file: str | None = option(
+        None, "PEM with the certificate authorities to trust; without it the system's."
+    )
+    cert_file: str | None = option(None, "PEM with our certificate, for mutual TLS.")
+    key_file: str | None = option(None, "PEM with the key of `cert_file`.")
+
+
+class Source(_Client):
     """`[source]`: the Kafka cluster, the topics, and how they are consumed."""
 
     bootstrap_servers: str = option(
@@ -103,17 +119,6 @@ class Source(Section):
         "SCRAM-SHA-512", "How to log in with protocol sasl_ssl."
     )
     username: str | None = option(None, "User name for protocol sasl_ssl.")
-    password: SkipJsonSchema[SecretStr | None] = secret(
-        "From a secret file or environment."
-    )
-    password_file: str | None = option(
-        None, "File that holds the password; relative to this file."
-    )
-    ca_file: str | None = option(
-        None, "PEM with the certificate authorities to trust; without it the system's."
-    )
-    cert_file: str | None = option(None, "PEM with our certificate, for mutual TLS.")
-    key_file: str | None = option(None, "PEM with the key of `cert_file`.")
     key_password: SkipJsonSchema[SecretStr | None] = secret(
         "From a secret file or environment."
     )
@@ -155,7 +160,7 @@ class Source(Section):
     )
 
 
-class Registry(Section):
+class Registry(_Client):
     """`[registry]`: the schema registry for Avro and Protobuf."""
 
     url: str = option(REQUIRED, "Base URL, https://… (http:// to this host).")
@@ -163,17 +168,6 @@ class Registry(Section):
         default=False, text="Allow http:// to a host other than this one."
     )
     username: str | None = option(None, "User name.")
-    password: SkipJsonSchema[SecretStr | None] = secret(
-        "From a secret file or environment."
-    )
-    password_file: str | None = option(
-        None, "File that holds the password; relative to this file."
-    )
-    ca_file: str | None = option(
-        None, "PEM with the certificate authorities to trust; without it the system's."
-    )
-    cert_file: str | None = option(None, "PEM with our certificate, for mutual TLS.")
-    key_file: str | None = option(None, "PEM with the key of `cert_file`.")
     timeout_us: Annotated[Duration, lasting("100ms", "5m")] = option(
         5_000_000, "Time for one answer.", shown="5s"
     )

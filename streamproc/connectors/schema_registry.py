@@ -125,7 +125,11 @@ class HttpSchemaRegistry:
         await self.close()
 
     async def close(self) -> None:
-        """Release the connections; safe twice."""
+        """Give up what is under way and release the connections; safe twice."""
+        fetching = list(self._fetching.values())
+        for task in fetching:
+            task.cancel()
+        await asyncio.gather(*fetching, return_exceptions=True)
         await self._client.aclose()
 
     async def fetch(self, schema_id: int) -> WireSchema | SchemaProblem:

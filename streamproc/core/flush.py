@@ -1,7 +1,12 @@
 """When a span is committed: a pure decision over numbers, its answer a metric label."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+K = TypeVar("K")
+MEBIBYTE = 1 << 20
 
 
 class FlushReason(StrEnum):
@@ -9,6 +14,7 @@ class FlushReason(StrEnum):
 
     ROWS = "rows"
     BYTES = "bytes"
+    BUFFER = "buffer"
     AGE = "age"
     TIMER = "timer"
     CONFIG = "config"
@@ -20,11 +26,12 @@ class FlushPolicy:
     """Upper bounds of one commit.
 
     The default age gives at most one file per dataset, window, partition, city, date and
-    minute; rows and bytes bound memory and only cut in when a minute holds more than them.
+    minute; rows and bytes only cut in when a minute holds more than them. They bound one
+    partition, `BufferPolicy` bounds all of them.
     """
 
     rows_max: int = 2_000_000
-    bytes_max: int = 256 * 1024 * 1024
+    bytes_max: int = 64 * MEBIBYTE
     age_us_max: int = 60_000_000
 
     def due(self, *, rows: int, size_bytes: int, age_us: int) -> FlushReason | None:
@@ -36,6 +43,23 @@ class FlushPolicy:
         if age_us >= self.age_us_max:
             return FlushReason.AGE
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class BufferPolicy:
+    """Upper bound of what all partitions of the process hold together.
+
+    Asked after every batch, one commit is enough: whoever holds most holds at least what
+    the batch has added to what was within the bound before.
+    """
+
+    bytes_max: int = 256 * MEBIBYTE
+
+    def fullest(self, held: Mapping[K, int]) -> K | None:
+        """Return whose span is committed next, None while all fit; `held` is in bytes."""
+        if sum(held.values()) <= self.bytes_max:
+            return None
+        return max(held, key=lambda one: held[one])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 *Healthy* means that a restart would not help: no partition has had records waiting without
 any progress for `stall_us`, and the service's timer runs. An unreachable broker, or a
 partition that was stopped to protect its data, is therefore not unhealthy, only not ready.
-*Ready* means in the group and everything assigned is flowing.
+*Ready* means in the group and everything assigned is flowing; a standby that was assigned
+nothing is ready, too.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 STALL_US = 300_000_000
@@ -41,15 +43,17 @@ class Progress:
     _joined: bool = False
     _beat_us: int = 0
     _silent: str = ""
+    _opening: set[str] = field(default_factory=set)
     _stopped: dict[str, str] = field(default_factory=dict)
     _places: dict[str, _Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._beat_us = self.started_us
 
-    def joined(self) -> None:
-        """Note that the group has answered, even with no partition for us."""
+    def joined(self, sources: AbstractSet[str]) -> None:
+        """Note that the group has answered, and with which partitions; perhaps with none."""
         self._joined = True
+        self._opening = set(sources - self._places.keys() - self._stopped.keys())
 
     def beat(self, now_us: int) -> None:
         """Note that the service's timer ran."""
@@ -69,6 +73,7 @@ class Progress:
         """Note that a partition is ours and restored up to `position`."""
         self._joined = True
         self._beat_us = max(self._beat_us, now_us)
+        self._opening.discard(source)
         self._stopped.pop(source, None)
         self._places[source] = _Place(now_us, position, position)
 
@@ -99,6 +104,7 @@ class Progress:
 
     def stopped(self, source: str, why: str) -> None:
         """Note that a partition was stopped for good; a restart would meet the same."""
+        self._opening.discard(source)
         self._places.pop(source, None)
         self._stopped[source] = why
 
@@ -110,6 +116,7 @@ class Progress:
             waiting.append("not yet in the consumer group")
         if self._silent:
             waiting.append(f"broker: {self._silent}")
+        waiting += [f"{source}: being restored" for source in sorted(self._opening)]
         for source, why in sorted(self._stopped.items()):
             waiting.append(f"{source}: stopped: {why}")
         return Judgement(not sick, not sick and not waiting, (*sick, *waiting))

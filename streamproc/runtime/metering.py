@@ -42,6 +42,11 @@ class Metering(Observer):
         self._now_us = monotonic_us
         self._held: dict[TopicPartition, int] = {}
 
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Log what the group gave us: a standby without a partition is in it, too."""
+        self._progress.joined({origin.source for origin in partitions})
+        self._log.info("assigned", partitions=len(partitions))
+
     def opened(self, worker: PartitionWorker, seconds: float) -> None:
         """Log where a partition goes on."""
         source = worker.origin.source

@@ -13,6 +13,9 @@ class Observer:
     Every method does nothing here; an observer overrides what it cares for.
     """
 
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Take note that the group has given us just these partitions, perhaps none."""
+
     def opened(self, worker: PartitionWorker, seconds: float) -> None:
         """Take note that a partition is ours and restored."""
 
@@ -40,6 +43,11 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._all = observers
+
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Pass on."""
+        for observer in self._all:
+            observer.assigned(partitions)
 
     def opened(self, worker: PartitionWorker, seconds: float) -> None:
         """Pass on."""

@@ -79,6 +79,7 @@ class Ownership:
         self._fresh |= dict.fromkeys(partitions - self.stopped.keys(), now_us)
         for origin in self._parked.keys() - partitions:
             del self._parked[origin]
+        self._observer.assigned(partitions)
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Commit what is held within the drain budget, else abandon it."""

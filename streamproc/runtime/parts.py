@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streamproc.core.definition import Definition
+from streamproc.core.flush import BufferPolicy
 from streamproc.core.ports import (
     AlertSink,
     Clock,
@@ -27,7 +28,8 @@ class ServiceOptions:
 
     `until_end`: stop at the end offsets seen when each partition was first opened;
     `close`: then close every open window by a logged decision. `accept_recreated`: topics
-    that may have been deleted and created anew since their log was written.
+    that may have been deleted and created anew since their log was written. `buffer`:
+    what all partitions may hold together.
     """
 
     start: Start = field(default_factory=Start)
@@ -38,6 +40,7 @@ class ServiceOptions:
     drain_s: float = 60.0
     max_rate: float | None = None
     accept_recreated: frozenset[str] = frozenset()
+    buffer: BufferPolicy = field(default_factory=BufferPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ March helps nobody at night. Its transitions are in `alerts/` like all others.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamproc.core.chain import Genesis
 from streamproc.core.definition import Definition
-from streamproc.core.flush import FlushReason
+from streamproc.core.flush import BufferPolicy, FlushReason
 from streamproc.core.ports import Clock, Decoder
 from streamproc.core.record import InputPlan
 from streamproc.core.values import Decoded, Records, TopicPartition
@@ -35,6 +35,7 @@ class ReplayParts:
     clock: Clock
     observer: Observer
     max_rate: float | None = None
+    buffer: BufferPolicy = field(default_factory=BufferPolicy)
 
 
 class Replay:
@@ -115,9 +116,16 @@ class Replay:
                 emission = worker.step(part, decoded)
             seconds = (self._parts.clock.monotonic_us() - began_us) / 1e6
             self._parts.observer.stepped(part, emission, seconds)
-            reason = worker.due()
-            if reason is not None:
-                self._commit(worker, reason)
+            self._commit_what_is_due(worker)
+
+    def _commit_what_is_due(self, worker: PartitionWorker) -> None:
+        reason = worker.due()
+        if reason is not None:
+            self._commit(worker, reason)
+        held = {origin: one.held_bytes for origin, one in self._workers.items()}
+        fullest = self._parts.buffer.fullest(held)
+        if fullest is not None:
+            self._commit(self._workers[fullest], FlushReason.BUFFER)
 
     def _commit(self, worker: PartitionWorker, reason: FlushReason) -> None:
         self._parts.observer.committed(worker, worker.commit(reason))

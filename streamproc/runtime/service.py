@@ -165,6 +165,7 @@ class Service:
         self._observer.stepped(records, emission, seconds)
         await self._departures.early(worker, emission)
         await self._commit_if_due(worker)
+        await self._commit_if_full()
 
     def _fold(
         self, worker: PartitionWorker, decoder: Decoder, records: Records
@@ -180,6 +181,13 @@ class Service:
         reason = worker.due()
         if reason is not None:
             await self._owner.commit(worker, reason)
+
+    async def _commit_if_full(self) -> None:
+        """Under the turn: commit whoever holds most while all hold too much together."""
+        held = {origin: worker.held_bytes for origin, worker in self.workers.items()}
+        fullest = self._options.buffer.fullest(held)
+        if fullest is not None:
+            await self._owner.commit(self.workers[fullest], FlushReason.BUFFER)
 
     async def _delivered(self, origin: TopicPartition) -> None:
         async with self._owner.turn:

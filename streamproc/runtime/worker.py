@@ -296,6 +296,11 @@ class PartitionWorker:
         """Tell whether a commit would have anything to say."""
         return self._position > self._open.start or bool(self._open.timers)
 
+    @property
+    def held_bytes(self) -> int:
+        """Return the size of what waits for a commit."""
+        return self.writer.buffered()[1]
+
     def due(self) -> FlushReason | None:
         """Return why the open span should be committed now, None while it should not."""
         if not self.dirty or self._open.opened_us is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Condition, Lock, Thread
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
@@ -93,6 +93,21 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.schemas = _Schemas()
+        self.clients = 0
+        self.changed = Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._count(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._count(-1)
+
+    def _count(self, clients: int) -> None:
+        with self.changed:
+            self.clients += clients
+            self.changed.notify_all()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -203,6 +218,17 @@ class LocalRegistry:
     def url(self) -> str:
         """The base URL."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def clients(self) -> int:
+        """How many connections are open."""
+        return self._server.clients
+
+    def wait_until_left(self, timeout_s: float) -> bool:
+        """Tell whether every client has closed its connection, within the time given."""
+        server = self._server
+        with server.changed:
+            return server.changed.wait_for(lambda: not server.clients, timeout_s)
 
     def register(self, subject: str, kind: str, text: str) -> int:
         """Register a schema of kind avro, protobuf or json without HTTP; return its id."""

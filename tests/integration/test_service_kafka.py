@@ -112,6 +112,27 @@ async def test_a_topic_that_does_not_exist_ends_and_is_said(
     assert ("reading", "no_partitions") in run.watch.failures
 
 
+async def test_one_member_too_many_is_told_that_it_has_nothing(
+    kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    """What makes a standby ready: the group answers, and gives it no partition."""
+    topic = await topic_with(kafka.connection, "standby", 1, 10)
+    shared = {"group": fresh("group")}
+    forever = ServiceOptions(tick_us=100_000)
+    first, second = (
+        rig(tmp_path, kafka.connection, topic, options=forever, kafka=shared, owner=o)
+        for o in ("one", "two")
+    )
+    async with first.running():
+        await first.watch.until(lambda: first.watch.given)
+        async with second.running():
+            await second.watch.until(lambda: second.watch.given)
+            await first.watch.until(lambda: len(first.watch.given) == 2)
+
+    last = [first.watch.given[-1], second.watch.given[-1]]
+    assert sorted(last, key=len) == [frozenset(), frozenset({TopicPartition(topic, 0)})]
+
+
 async def test_a_restarted_broker_costs_nothing(
     own_kafka: ApacheKafka, tmp_path: Path
 ) -> None:

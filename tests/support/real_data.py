@@ -93,7 +93,7 @@ async def consume(chosen: Settings, label: str) -> Totals:
     """Run the service `--until-end --close`; says how fast."""
     totals = Totals()
     began_us = _now_us()
-    with open_service(
+    async with open_service(
         chosen, until_end=True, close=True, observers=(totals,), env={}
     ) as service:
         await service.run()

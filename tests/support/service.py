@@ -42,7 +42,7 @@ from streamproc.core.ports import (
 from streamproc.core.record import LogRecord, log_folder
 from streamproc.core.values import AlertTransition, Emission, Records, TopicPartition
 from streamproc.errors import Unreachable
-from streamproc.runtime.observer import Observer
+from streamproc.runtime.observer import Observer, Observers
 from streamproc.runtime.outbox import Outbox
 from streamproc.runtime.partition_log import PartitionLog
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
@@ -135,6 +135,7 @@ class Watch(Observer):
     """Remembers what it is told and wakes whoever waits for it."""
 
     def __init__(self) -> None:
+        self.given: list[frozenset[TopicPartition]] = []
         self.opened_at: list[tuple[TopicPartition, int]] = []
         self.commits: list[tuple[TopicPartition, Committed]] = []
         self.stepped_to: dict[TopicPartition, int] = {}
@@ -144,6 +145,10 @@ class Watch(Observer):
         self.messages: list[str] = []
         self.ends: list[int] = []
         self.told = asyncio.Event()
+
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self.given.append(partitions)
+        self.told.set()
 
     def opened(self, worker: PartitionWorker, seconds: float) -> None:
         self.opened_at.append((worker.origin, worker.position))
@@ -244,6 +249,7 @@ class Rig:
     formats: Mapping[str, Any] = field(default_factory=dict)
 
     watch: Watch = field(default_factory=Watch)
+    also: Sequence[Observer] = ()
 
     def __post_init__(self) -> None:
         self.store = LocalStore(self.root, ballast_bytes=0)
@@ -264,7 +270,7 @@ class Rig:
             make_worker=self.make_worker,
             definition=self.definition,
             clock=self.clock,
-            observer=self.watch,
+            observer=Observers(*self.also, self.watch),
             outboxes={
                 name: Outbox(sink, self.clock, self.watch)
                 for name, sink in self.sinks.items()

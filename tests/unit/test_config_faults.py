@@ -126,6 +126,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "1GiB (or kB, MB, GB), in quotes")
         ],
     ),
+    "a partition may hold more than all of them": (
+        '[output]\nflush_bytes = "512MiB"\n' + LEAST,
+        ["town.toml: output.buffer_bytes: must be at least flush_bytes = 512MiB"],
+    ),
     "fetch size": (
         '[source]\nfetch_bytes = "64MiB"\n' + LEAST,
         ['town.toml: source.fetch_bytes = "64MiB": must lie between 16MiB and 32MiB'],
@@ -420,6 +424,17 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             ('town.toml: webhooks[0].url = "http://localhost:8080/x": must be https; to '
             "this host also http with allow_http_loopback = true"),
             "town.toml: webhooks[0].secret_file: is missing: deliveries are signed",
+        ],
+    ),
+    "webhook of no city, with no certificate": (
+        LEAST
+        + '[[webhooks]]\nurl = "https://x.example"\nsecret_file = "s"\n'
+        + 'cities = ["razlog", "razlig"]\nca_file = "ca.pem"\n',
+        [
+            ('town.toml: webhooks[0].cities[1] = "razlig": no such city; '
+            "did you mean razlog?"),
+            'town.toml: webhooks[0].secret_file = "s": No such file or directory',
+            'town.toml: webhooks[0].ca_file = "ca.pem": no such file',
         ],
     ),
     "secrets in the file": (

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from streamproc.config import config_schema, describe, load
 from streamproc.config.units import StartPoint
 from streamproc.core.definition import CitySpec, DeviceSpec, RuleSpec, WindowSpec
-from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 from streamproc.core.ports import StartAt
 from streamproc.simulate.towns import TOWNS
 from tests.support.configs import DESIGN, LEAST, faults, settings
@@ -51,6 +51,7 @@ def test_the_least_file_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     found = settings(tmp_path, LEAST)
 
     assert found.flush == FlushPolicy()
+    assert found.buffer == BufferPolicy()
     assert found.snapshot == SnapshotPolicy()
     assert found.processing.idle_after_us == MINUTE_US
     assert (found.definition.dedup, found.definition.watermark) == (1, "city")
@@ -106,6 +107,7 @@ def test_every_kind_of_value_can_come_from_the_environment(tmp_path: Path) -> No
         {
             "STREAMPROC_OUTPUT__FLUSH_AGE": "10s",
             "STREAMPROC_OUTPUT__FLUSH_BYTES": "8MiB",
+            "STREAMPROC_OUTPUT__BUFFER_BYTES": "32MiB",
             "STREAMPROC_OUTPUT__LEVEL": "3",
             "STREAMPROC_SOURCE__MAX_RATE": "1500.5",
             "STREAMPROC_SOURCE__TOPICS": "a.{city}, b.{city}",
@@ -119,6 +121,7 @@ def test_every_kind_of_value_can_come_from_the_environment(tmp_path: Path) -> No
     )
 
     assert found.flush == FlushPolicy(bytes_max=8 << 20, age_us_max=10_000_000)
+    assert found.buffer == BufferPolicy(32 << 20)
     assert (found.output.level, found.source.max_rate) == (3, 1500.5)
     assert found.topics.names == ("a.ange", "a.razlog", "b.ange", "b.razlog")
     assert found.topics.format_of("a.razlog") == "arrow"
@@ -285,6 +288,20 @@ def test_webhook_secrets_are_read_newest_first(tmp_path: Path) -> None:
     assert "nnnn" not in repr(found)
 
 
+def test_a_webhook_has_its_cities_and_its_own_authorities(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k" * 32)
+    (tmp_path / "ca.pem").touch()
+    hook = (
+        '[[webhooks]]\nurl = "https://x.example/hook"\nsecret_file = "key"\n'
+        'cities = "razlog"\nca_file = "ca.pem"\n'
+    )
+
+    (found,) = settings(tmp_path, LEAST + hook).webhooks
+
+    assert found.cities == ("razlog",)
+    assert found.ca_file == str(tmp_path / "ca.pem")
+
+
 # --- codecs and files ---------------------------------------------------------------------
 
 
@@ -401,6 +418,8 @@ def test_the_explanation_is_plain_data_with_costs(tmp_path: Path) -> None:
     assert found["source"]["topics"] == [
         {"topic": "telemetry.razlog", "city": "razlog", "format": "json"}
     ]
+    assert found["memory"]["buffered_per_partition"] == "64MiB"
+    assert found["memory"]["buffered_together"] == "256MiB"
     assert found["memory"]["bytes_per_series"] > found["windows"][0]["bytes_per_series"]
 
 

@@ -1,7 +1,7 @@
 """The registry client: against a real local server, and against one that misbehaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,10 @@ class World:
 
 
 SECRET = "p4ss"  # noqa: S105  (what must not leak)
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = (
+    Callable[[httpx.Request], httpx.Response]
+    | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+)
 
 
 def registry_of(
@@ -70,6 +73,24 @@ async def test_schemas_are_registered_and_fetched_over_http(
         assert problem.missing
         assert "40403" not in problem.detail
         assert "Schema not found" in problem.detail
+
+
+async def test_closing_gives_up_what_is_under_way_and_leaves() -> None:
+    asked = asyncio.Event()
+
+    async def never(request: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    registry = registry_of(never)
+    fetching = asyncio.create_task(registry.fetch(1))
+    await asked.wait()
+    await registry.close()
+    await registry.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
 
 
 async def test_the_local_registry_answers_like_confluents(

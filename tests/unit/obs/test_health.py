@@ -4,6 +4,7 @@ from streamproc.obs.health import Progress
 
 STALL_US = 60_000_000
 SOURCE = "telemetry.razlog/0"
+OTHER = "telemetry.razlog/1"
 
 
 def progress() -> Progress:
@@ -22,9 +23,46 @@ def test_before_the_group_answers_it_is_healthy_but_not_ready() -> None:
 
 def test_a_member_without_partitions_is_ready() -> None:
     found = progress()
-    found.joined()
+    found.joined(frozenset())
 
     assert found.judge(1).ready
+
+
+def test_what_was_assigned_is_not_ready_until_all_of_it_is_open_or_stopped() -> None:
+    found = progress()
+    found.joined({SOURCE, OTHER})
+    found.opened(SOURCE, 100, now_us=0)
+
+    judgement = found.judge(1)
+
+    assert judgement.healthy
+    assert not judgement.ready
+    assert judgement.reasons == (f"{OTHER}: being restored",)
+    found.opened(OTHER, 0, now_us=2)
+    assert found.judge(3).ready
+
+
+def test_a_partition_that_was_taken_back_while_it_was_restored_is_waited_for_no_more() -> (
+    None
+):
+    found = progress()
+    found.joined({SOURCE, OTHER})
+    found.opened(SOURCE, 100, now_us=0)
+    found.joined({SOURCE})
+
+    assert found.judge(1).ready
+
+
+def test_a_partition_that_could_not_be_opened_is_stopped_not_restored() -> None:
+    found = progress()
+    found.joined({SOURCE})
+    found.stopped(SOURCE, "LogCorrupt: record 7")
+
+    reasons = found.judge(1).reasons
+    found.joined({SOURCE})
+
+    assert reasons == (f"{SOURCE}: stopped: LogCorrupt: record 7",)
+    assert found.judge(2).reasons == reasons
 
 
 def test_records_that_wait_without_progress_are_unhealthy() -> None:
@@ -97,7 +135,7 @@ def test_growing_lag_alone_is_no_progress() -> None:
 
 def test_a_member_without_partitions_stays_healthy_though_nothing_is_heard() -> None:
     found = progress()
-    found.joined()
+    found.joined(frozenset())
     assert found.judge(100 * STALL_US).ready
 
     found.opened(SOURCE, 0, now_us=100 * STALL_US)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamproc.core.flush import FlushPolicy
+from streamproc.core.flush import BufferPolicy, FlushPolicy, FlushReason
 from streamproc.core.payloads import Payloads
 from streamproc.core.record import InputFile, InputPlan
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
@@ -16,6 +16,7 @@ from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
 from tests.support.service import (
     RAZLOG,
+    ROOMY,
     Inbox,
     Rig,
     accounted,
@@ -26,6 +27,7 @@ from tests.support.service import (
 )
 
 P0 = TopicPartition(RAZLOG, 0)
+P1 = TopicPartition(RAZLOG, 1)
 PLAN = InputPlan(
     base=0,
     total=100,
@@ -33,12 +35,17 @@ PLAN = InputPlan(
 )
 
 
-def replay(root: Path, rate: float | None = None) -> Replay:
-    clock = ManualClock()
+def replay(root: Path) -> Replay:
+    return replay_of(rig_of(root))
+
+
+def rig_of(root: Path, flush: FlushPolicy = FlushPolicy(rows_max=30)) -> Rig:  # noqa: B008  (frozen)
     source = ScriptedSource({RAZLOG: 1})
-    rig = Rig(
-        root, source, clock, flush=FlushPolicy(rows_max=30), sinks={"topic": Inbox()}
-    )
+    return Rig(root, source, ManualClock(), flush=flush, sinks={"topic": Inbox()})
+
+
+def replay_of(rig: Rig, buffer: BufferPolicy = BufferPolicy()) -> Replay:  # noqa: B008  (frozen)
+    clock = rig.clock
     return Replay(
         ReplayParts(
             make_worker=rig.make_worker,
@@ -47,18 +54,20 @@ def replay(root: Path, rate: float | None = None) -> Replay:
             definition=rig.definition,
             clock=clock,
             observer=rig.watch,
-            max_rate=rate,
+            buffer=buffer,
         )
     )
 
 
-def batches(count: int, size: int = 20) -> Iterator[tuple[Records, Decoded | None]]:
+def batches(
+    count: int, size: int = 20, origin: TopicPartition = P0
+) -> Iterator[tuple[Records, Decoded | None]]:
     values = traffic(count)
     for start in range(0, count, size):
         rows = values[start : start + size]
         yield (
             Records(
-                P0,
+                origin,
                 np.arange(start, start + len(rows), dtype=np.int64),
                 np.full(len(rows), -1, np.int64),
                 Payloads.of(rows),
@@ -115,3 +124,19 @@ async def test_a_stop_ends_after_the_batch_and_closes_nothing(tmp_path: Path) ->
     assert accounted(tmp_path) == [(P0.source, n) for n in range(60)]
     reasons = {row["close_reason"] for row in published(tmp_path, "aggregates")}
     assert "final" not in reasons
+
+
+async def test_the_partition_that_holds_most_is_committed_when_all_hold_too_much(
+    tmp_path: Path,
+) -> None:
+    rig = rig_of(tmp_path, ROOMY)
+    run = replay_of(rig, BufferPolicy(8_000))
+
+    await run.feed(batches(1, origin=P1))
+    await run.feed(batches(100))
+    await run.finish(close=False)
+
+    commits = [(origin, c.reason) for origin, c in rig.watch.commits]
+    assert commits.count((P0, FlushReason.BUFFER)) >= 2
+    assert [reason for origin, reason in commits if origin == P1] == ["drain"]
+    assert len(accounted(tmp_path)) == 101

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.flush import (
+    BufferPolicy,
+    FlushPolicy,
+    FlushReason,
+    SnapshotPolicy,
+)
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.clock import ManualClock
@@ -234,6 +239,41 @@ async def test_bytes_flush(tmp_path: Path) -> None:
     await rig.run()
 
     assert [c.reason for _, c in rig.watch.commits] == ["bytes"] * 3
+
+
+async def test_the_partition_that_holds_most_is_committed_when_all_hold_too_much(
+    tmp_path: Path,
+) -> None:
+    source = scripted({P0: traffic(100), P1: [reading(0, 1.0)]})
+    options = ServiceOptions(until_end=True, buffer=BufferPolicy(8_000))
+    rig = Rig(tmp_path, source, ManualClock(), options=options)
+
+    await rig.run()
+
+    commits = [(origin, c.reason) for origin, c in rig.watch.commits]
+    assert commits.count((P0, FlushReason.BUFFER)) >= 2
+    assert [reason for origin, reason in commits if origin == P1] == ["drain"]
+
+
+@pytest.mark.parametrize("bytes_max", [1, 8_000, 20_000])
+async def test_a_bound_on_all_partitions_changes_no_result(
+    tmp_path: Path, bytes_max: int
+) -> None:
+    records = {P0: traffic(240), P1: traffic(60, first=7), A0: traffic(120)}
+    straight = Rig(
+        tmp_path / "straight", scripted(records), ManualClock(), options=TO_CLOSE
+    )
+    await straight.run()
+    options = ServiceOptions(until_end=True, close=True, buffer=BufferPolicy(bytes_max))
+    bound = Rig(tmp_path / "bound", scripted(records), ManualClock(), options=options)
+    await bound.run()
+
+    assert "buffer" in {c.reason for _, c in bound.watch.commits}
+    for dataset in ("readings", "late", "quarantine", "alerts"):
+        assert published(tmp_path / "bound", dataset) == published(
+            tmp_path / "straight", dataset
+        )
+    assert closed(tmp_path / "bound") == closed(tmp_path / "straight")
 
 
 async def test_age_flushes_without_a_further_record(tmp_path: Path) -> None:
