@@ -1,6 +1,7 @@
 """The data the benches run on: many devices, one reading a minute each, city `razlog`."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -127,8 +128,8 @@ def encoded(name: str, rows: int, devices: int) -> list[bytes]:
 def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:
     """Return a batch as a decoder would hand it over, with its (empty) payloads."""
     found = columns(rows, devices, lap)
-    used, codes = np.unique(found["device"], return_inverse=True)
-    names = pa.array([f"razlog-{int(d):07d}" for d in used], pa.string())
+    names, vocabulary = vocabulary_of(devices)
+    codes = found["device"]
     arrays = [
         pa.array(np.arange(rows, dtype=np.int32)),
         pa.array(np.zeros(rows, np.int32)),
@@ -143,4 +144,11 @@ def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:
         pa.array(np.zeros(rows, np.uint16)),
     ]
     batch = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
-    return records([b""] * rows, lap * rows), Decoded(batch)
+    return records([b""] * rows, lap * rows), Decoded(batch, (), vocabulary)
+
+
+@cache
+def vocabulary_of(devices: int) -> tuple[pa.StringArray, object]:
+    """Return the names of so many devices as a decoder keeps them from batch to batch."""
+    names = [f"razlog-{device:07d}" for device in range(devices)]
+    return pa.array(names, pa.string()), object()
