@@ -86,6 +86,8 @@ def numbers(values: npt.NDArray[np.generic], missing: B1 | None = None) -> Colum
 def binaries(flat: I8, ends: I8) -> Column:
     """Return a binary column from words; null where a row has none."""
     count = len(ends)
+    if not len(flat):
+        return pa.nulls(count, pa.binary())
     offsets = np.zeros(count + 1, np.int64)
     offsets[1:] = 8 * ends
     assert offsets[-1] < 1 << 31, "more than 2 GiB of sketches in one step"
@@ -228,11 +230,14 @@ class Tables:
         rows: WindowRows,
         parts: npt.NDArray[np.uint8],
         reason: int,
-        quantiles: Sequence[Sequence[float]],
+        quantiles: Mapping[int, Sequence[float]],
     ) -> list[ClosedWindows]:
-        """Return closed rows as the alert engine takes them: one item a spec that has some."""
+        """Return closed rows as the alert engine takes them: one item a spec that has some.
+
+        `quantiles` by position of the specs that are asked for.
+        """
         found = []
-        for q, wanted in enumerate(quantiles):
+        for q, wanted in quantiles.items():
             chosen = np.flatnonzero(rows.ints[words.SPEC] == q)
             if len(chosen):
                 some = rows if len(chosen) == len(rows) else rows.take(chosen)

@@ -97,8 +97,12 @@ class PartitionProcessor:
         self._state = state
         self._slugs = [spec.slug for spec in definition.cities]
         self._codes = {slug: code for code, slug in enumerate(self._slugs)}
-        self._quantiles = [spec.quantiles for spec in definition.windows]
-        self._ruled = {rule.window for rule in definition.rules}
+        ruled = {rule.window for rule in definition.rules}
+        self._ruled = {
+            q: spec.quantiles
+            for q, spec in enumerate(definition.windows)
+            if spec.name in ruled
+        }
         self._resolver = Resolver(origin.topic, definition, state.series)
         self._tables = Tables(
             origin, definition, zones, state.series, state.windows.specs
@@ -187,14 +191,13 @@ class PartitionProcessor:
     def _judge_closed(
         self, closed: WindowRows, reason: int
     ) -> tuple[AlertTransition, ...]:
-        if not self._definition.rules or len(closed) == 0:
+        if not self._ruled or len(closed) == 0:
             return ()
         parts = self._state.windows.state.parts
         names = self._state.series.names()
         found: tuple[AlertTransition, ...] = ()
-        for windows in self._tables.closed(closed, parts, reason, self._quantiles):
-            if windows.window in self._ruled:
-                found += self._alerts.on_closed(names, windows)
+        for windows in self._tables.closed(closed, parts, reason, self._ruled):
+            found += self._alerts.on_closed(names, windows)
         return found
 
     def _aggregates(

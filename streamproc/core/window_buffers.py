@@ -176,9 +176,13 @@ def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
     return new
 
 
-def grown_out(old: Out, rows: int, words: int) -> Out:
-    """Return output of double the size, keeping the `rows` and `words` that were written."""
-    new = new_out(2 * len(old.offset), 2 * len(old.words))
+def grown_out(old: Out, rows: int, words: int, wanted: int) -> Out:
+    """Return output of double the size, keeping the `rows` and `words` that were written.
+
+    Of `wanted` rows where that is more: one close of very many need not be begun again and again.
+    """
+    room = max(2 * len(old.offset), wanted)
+    new = new_out(room, 2 * len(old.words))
     new.ints[:, :rows] = old.ints[:, :rows]
     new.offset[:rows] = old.offset[:rows]
     new.ends[:rows] = old.ends[:rows]

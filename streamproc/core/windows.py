@@ -26,6 +26,10 @@ I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
 
 
+OUT_ROWS_KEPT = 1 << 16
+"""Rows of closed windows for which the store keeps room; those of a larger close are given away."""
+
+
 @dataclass(frozen=True, slots=True)
 class WindowRows:
     """Rows of windows, one per (series, window), in order of their leaving.
@@ -122,7 +126,8 @@ class Windows:
     def _grow_out(self) -> None:
         rows = int(self._counters[layout.OUT_ROWS])
         words = int(self._counters[layout.OUT_WORDS])
-        self._out = buffers.grown_out(self._out, rows, words)
+        wanted = int(self._counters[layout.ROWS_WANTED])
+        self._out = buffers.grown_out(self._out, rows, words, wanted)
 
     def _grow_late(self, cells: int = 0) -> None:
         need = int(self.specs.late_max.sum())
@@ -176,6 +181,17 @@ class Windows:
     def _rows(self) -> WindowRows:
         n = int(self._counters[layout.OUT_ROWS])
         words = int(self._counters[layout.OUT_WORDS])
+        if n > OUT_ROWS_KEPT:
+            # Too much to copy, and to hold on to until the next such close.
+            out, self._out = self._out, buffers.new_out(256, 1024)
+            self._counters[layout.ROWS_WANTED] = 0
+            return WindowRows(
+                out.ints[:, :n],
+                out.floats[:, :n],
+                out.offset[:n],
+                out.words[:words],
+                out.ends[:n],
+            )
         ints = self._out.ints[:, :n].copy()
         return WindowRows(
             ints,

@@ -41,6 +41,7 @@ from streamproc.kernels.windows_layout import (
     OUT_ROWS,
     OUT_WORDS,
     PANE,
+    ROWS_WANTED,
     SERIES,
     SLOTS,
     SPEC,
@@ -139,6 +140,7 @@ def emit(
     row = counters[OUT_ROWS]
     end = counters[OUT_WORDS]
     if row + members.size > to_offset.size:
+        counters[ROWS_WANTED] = row + members.size
         return False
     cell_base = ints.ctypes.data
     for m in range(members.size):

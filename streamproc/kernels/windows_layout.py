@@ -57,8 +57,9 @@ NONE: Final = -(1 << 62)
 """No watermark, no pane, no window."""
 
 # Counters.
-OUT_ROWS, OUT_WORDS, LATE_ROWS, LATE_CELLS, STAMPS, STATUS = range(6)
-COUNTERS: Final = 6
+# ROWS_WANTED: how many rows `out` lacked room for, all in all, when a kernel stopped.
+OUT_ROWS, OUT_WORDS, LATE_ROWS, LATE_CELLS, STAMPS, STATUS, ROWS_WANTED = range(7)
+COUNTERS: Final = 7
 
 DONE, NEED_OUT, NEED_LATE, NEED_POOLS = range(4)
 
