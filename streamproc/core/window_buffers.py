@@ -177,12 +177,16 @@ def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
 
 
 def grown_out(old: Out, rows: int, words: int, wanted: int) -> Out:
-    """Return output of double the size, keeping the `rows` and `words` that were written.
+    """Return output with room for `wanted` rows, keeping the `rows` and `words` written so far.
 
-    Of `wanted` rows where that is more: one close of very many need not be begun again and again.
+    Where it has room for those, it was words that lacked; what is short doubles at least.
     """
-    room = max(2 * len(old.offset), wanted)
-    new = new_out(room, 2 * len(old.words))
+    have, words_room = len(old.offset), len(old.words)
+    if wanted > have:
+        have = max(2 * have, wanted)
+    else:
+        words_room *= 2
+    new = new_out(have, words_room)
     new.ints[:, :rows] = old.ints[:, :rows]
     new.offset[:rows] = old.offset[:rows]
     new.ends[:rows] = old.ends[:rows]

@@ -184,7 +184,6 @@ class Windows:
         if n > OUT_ROWS_KEPT:
             # Too much to copy, and to hold on to until the next such close.
             out, self._out = self._out, buffers.new_out(256, 1024)
-            self._counters[layout.ROWS_WANTED] = 0
             return WindowRows(
                 out.ints[:, :n],
                 out.floats[:, :n],
@@ -292,6 +291,7 @@ class Windows:
 
     def sketches(self, ints: I8, cells: I8) -> tuple[I8, I8]:
         """Encode the sketches of single cells: (words, where each one ends)."""
+        self._counters[layout.ROWS_WANTED] = len(cells)
         while not encode_chains(
             ints, cells, self.pools, self._scratch, self._out, self._counters
         ):

@@ -139,8 +139,8 @@ def emit(
     panes = specs.size[q] // specs.pane[q]
     row = counters[OUT_ROWS]
     end = counters[OUT_WORDS]
+    counters[ROWS_WANTED] = row + members.size
     if row + members.size > to_offset.size:
-        counters[ROWS_WANTED] = row + members.size
         return False
     cell_base = ints.ctypes.data
     for m in range(members.size):

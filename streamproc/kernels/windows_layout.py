@@ -57,7 +57,7 @@ NONE: Final = -(1 << 62)
 """No watermark, no pane, no window."""
 
 # Counters.
-# ROWS_WANTED: how many rows `out` lacked room for, all in all, when a kernel stopped.
+# ROWS_WANTED: rows `out` has to have room for; where it has and a kernel stopped, words lacked.
 OUT_ROWS, OUT_WORDS, LATE_ROWS, LATE_CELLS, STAMPS, STATUS, ROWS_WANTED = range(7)
 COUNTERS: Final = 7
 
