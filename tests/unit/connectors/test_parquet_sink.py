@@ -2,7 +2,6 @@
 
 import hashlib
 import resource
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from streamproc.connectors.derived_files import (
 from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
+from streamproc.core.effects import Content
 from streamproc.core.ports import StagedFile
 from streamproc.core.schemas import PROPERTY, PUBLISHED, ROUTED_READING
 from streamproc.core.values import OffsetSpan
@@ -316,16 +316,12 @@ def test_a_full_disk_is_a_store_fault_and_nothing_is_forgotten(
     made.append(emission([reading(10)]))
 
     class FullDisk(LocalStore):
-        def stage(self, path: str, write: Callable[[str], None]) -> int:
-            try:
-                write("/dev/full")
-            except OSError as error:
-                msg = f"disk full: {error}"
-                raise StoreFault(msg) from error
-            raise AssertionError
+        def stage(self, path: str, content: Content) -> int:
+            msg = "disk full"
+            raise StoreFault(msg)
 
     full = FullDisk(Path(store.local_path("full")), ballast_bytes=0)
-    with pytest.raises(StoreFault, match="No space left"):
+    with pytest.raises(StoreFault, match="disk full"):
         _write(made, full)
 
     assert made.buffered()[0] == 1
