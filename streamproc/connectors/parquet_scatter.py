@@ -96,17 +96,21 @@ def split(
 
 def _label(batch: pa.RecordBatch) -> _Labelled:
     city, windows = _named(batch, "city"), None
-    cities, major, minor = city.dictionary, _values(city.indices), batch.column("date")
+    cities, major, minor = (
+        city.dictionary,
+        values_of(city.indices),
+        batch.column("date"),
+    )
     if batch.schema.names[0] == "window":
         window = _named(batch, "window")
         windows = window.dictionary
-        major = _frozen(_values(window.indices) * np.int32(len(cities)) + major)
+        major = _frozen(values_of(window.indices) * np.int32(len(cities)) + major)
     capacity = _GROUPS_START
     groups = _room(len(batch), np.dtype(np.int32))
     while True:
         keys, counts = np.empty(capacity, np.int64), np.zeros(capacity, np.int64)
         table = np.full(4 * capacity, -1, np.int32)
-        found = scatter.label(major, _values(minor), table, keys, counts, groups)
+        found = scatter.label(major, values_of(minor), table, keys, counts, groups)
         if found != scatter.FULL:
             break
         capacity *= 8
@@ -171,8 +175,8 @@ def _scatter(
     if pa.types.is_dictionary(kind):
         codes = _unify(chunks)
         return _Codes([_frozen(_place(codes.chunks, targets))], codes.dictionary)
-    if _is_plain(kind) and not any(chunk.null_count for chunk in chunks):
-        placed = _place([_values(chunk) for chunk in chunks], targets)
+    if is_plain(kind) and not any(chunk.null_count for chunk in chunks):
+        placed = _place([values_of(chunk) for chunk in chunks], targets)
         data = pa.py_buffer(placed.data)
         return pa.chunked_array(
             [pa.Array.from_buffers(kind, len(placed), [None, data])]
@@ -190,7 +194,7 @@ def _place(columns: Sequence[Column], targets: Sequence[I8]) -> Column:
     return out
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def is_plain(kind: pa.DataType) -> bool:
     """Tell whether values are 1, 2, 4 or 8 bytes each (bit-packed booleans are not)."""
     return not pa.types.is_boolean(kind) and (
         pa.types.is_primitive(kind) and kind.bit_width // 8 in _PLAIN
@@ -206,8 +210,8 @@ def _room(rows: int, kind: np.dtype[Any]) -> Column:
     return np.frombuffer(memoryview(pa.allocate_buffer(rows * kind.itemsize)), kind)
 
 
-def _values(array: Array) -> Column:
-    """Return the values of a plain array without nulls as integers, without copying."""
+def values_of(array: Array) -> Column:
+    """Return the values of a plain array as integers, without copying; anything where null."""
     width = array.type.bit_width // 8
     data = array.buffers()[1]
     assert data is not None, "an empty batch"
@@ -266,7 +270,7 @@ def _unify(chunks: Sequence[Named]) -> _Codes:
     shared: dict[tuple[int, ...], list[int]] = {}
     for at, chunk in enumerate(chunks):
         shared.setdefault(identity(chunk.dictionary), []).append(at)
-    codes = [_values(chunk.indices) for chunk in chunks]
+    codes = [values_of(chunk.indices) for chunk in chunks]
     if len(shared) == 1:
         return _Codes(codes, chunks[0].dictionary)
     used_names: list[Any] = []
@@ -281,7 +285,7 @@ def _unify(chunks: Sequence[Named]) -> _Codes:
             used_codes[at] = out
         used_names.append(dictionary.take(pa.array(used[:known], pa.int32())))
     encoded: Any = pa.concat_arrays(used_names).dictionary_encode()
-    everywhere = _values(encoded.indices)
+    everywhere = values_of(encoded.indices)
     start = 0
     for members, names in zip(shared.values(), used_names, strict=True):
         here = everywhere[start : start + len(names)]

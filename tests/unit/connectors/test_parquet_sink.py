@@ -376,6 +376,29 @@ def test_statistics_are_kept_on_time_and_value_only(
     assert {c.compression for c in columns} == {expected}
 
 
+@pytest.mark.parametrize(("codec", "plain"), [("lz4", True), ("none", False)])
+def test_constants_are_plain_where_a_codec_makes_nothing_of_them(
+    store: LocalStore, codec: str, plain: bool
+) -> None:
+    made = ParquetWriter(
+        FileFacts("region", "1", "x", ZONES),
+        date_of,
+        ParquetOptions(codec=codec),  # type: ignore[arg-type]  # parametrised
+    )
+    made.append(emission([reading(i, flags=i % 2) for i in range(10)]))
+
+    (file,) = _write(made, store).values()
+
+    group = pq.read_metadata(store.local_path(file.staged)).row_group(0)
+    columns = {
+        group.column(i).path_in_schema: group.column(i).has_dictionary_page
+        for i in range(group.num_columns)
+    }
+    assert columns["flags"]
+    assert columns["quality"] is not plain
+    assert columns["ordinal"] is not plain
+
+
 def test_values_that_never_repeat_are_written_without_a_dictionary(
     store: LocalStore,
 ) -> None:
