@@ -16,9 +16,9 @@ tenth of the rows it was made from.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +52,7 @@ class ParquetOptions:
 class Layout:
     """Column encodings of one dataset; a column in neither list is plain.
 
-    `dictionary` names the columns whose values tend to repeat: see `_repeats`. `statistics` names the columns that readers prune by: row order and names make
+    `dictionary` names the columns whose values tend to repeat: see `choose`. `statistics` names the columns that readers prune by: row order and names make
     minimum and maximum of the others useless, and they cost as much as the rest.
     """
 
@@ -101,6 +101,7 @@ LAYOUTS: Final = {
 # A dictionary of more than about 20,000 doubles makes the file larger and, once it passes
 # Arrow's 1 MiB page, costs 65 ns a row for nothing. So many show by one repetition in forty.
 _SAMPLE_ROWS: Final = 1024
+_SAMPLE_BATCHES: Final = 8
 _SAMPLE_DISTINCT_MAX: Final = 0.975
 
 
@@ -112,8 +113,31 @@ class WrittenFile:
     sha256: str
 
 
+def choose(
+    dataset: str, batches: Sequence[pa.RecordBatch], options: ParquetOptions
+) -> Layout:
+    """Return the dataset's layout with dictionaries only where these rows call for them."""
+    layout = LAYOUTS[dataset]
+    some = batches[:: 1 + len(batches) // _SAMPLE_BATCHES]
+    rows = sum(map(len, some))
+    step = max(1, rows // _SAMPLE_ROWS)
+    packed = options.codec != "none"
+
+    def repeats(name: str) -> bool:
+        if not is_plain(some[0].schema.field(name).type):
+            return True
+        sample = np.concatenate([values_of(part.column(name))[::step] for part in some])
+        if (sample == sample[0]).all():
+            return not packed
+        if rows < 8 * _SAMPLE_ROWS:
+            return True
+        return len(np.unique(sample)) <= _SAMPLE_DISTINCT_MAX * len(sample)
+
+    return replace(layout, dictionary=tuple(filter(repeats, layout.dictionary)))
+
+
 def write_table(
-    store: Store, path: str, dataset: str, table: pa.Table, options: ParquetOptions
+    store: Store, path: str, table: pa.Table, layout: Layout, options: ParquetOptions
 ) -> WrittenFile:
     """Write `table` durably to the staged name `path`, and check it by reopening it.
 
@@ -122,7 +146,7 @@ def write_table(
     Raises:
         StoreFault: the disk is full or the like, or the footer is not what was written.
     """
-    data = _encode(table, LAYOUTS[dataset], options)
+    data = _encode(table, layout, options)
     _check_footer(data, path, table)
     content = memoryview(data)
     digest = hashlib.sha256(content).hexdigest()
@@ -130,19 +154,13 @@ def write_table(
 
 
 def _encode(table: pa.Table, layout: Layout, options: ParquetOptions) -> pa.Buffer:
-    packed = options.codec != "none"
-    dictionary = [
-        name
-        for name in layout.dictionary
-        if _repeats(table.column(name), packed=packed)
-    ]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         table.schema,
         compression=options.codec,
         compression_level=options.level if options.codec == "zstd" else None,
-        use_dictionary=dictionary,  # type: ignore[arg-type]  # the stub lacks lists
+        use_dictionary=list(layout.dictionary),  # type: ignore[arg-type]  # the stub lacks lists
         column_encoding=dict.fromkeys(layout.delta, "DELTA_BINARY_PACKED"),
         write_statistics=list(layout.statistics),
         write_page_index=True,
@@ -154,25 +172,10 @@ def _encode(table: pa.Table, layout: Layout, options: ParquetOptions) -> pa.Buff
 
 def _row_group_rows(table: pa.Table, options: ParquetOptions) -> int:
     """Return how many rows make a row group within both limits."""
+    if table.get_total_buffer_size() <= options.row_group_bytes:
+        return options.row_group_rows
     by_bytes = options.row_group_bytes * table.num_rows // max(1, table.nbytes)
     return max(1, min(options.row_group_rows, by_bytes))
-
-
-def _repeats(column: "pa.ChunkedArray[Any]", *, packed: bool) -> bool:
-    """Tell from evenly spaced rows whether a dictionary is worth it.
-
-    It is not where all values are the same, if the file is `packed` with a codec, and not
-    where hardly any value repeats.
-    """
-    if not is_plain(column.type):
-        return True
-    step = max(1, len(column) // _SAMPLE_ROWS)
-    sample = np.concatenate([values_of(chunk)[::step] for chunk in column.chunks])
-    if (sample == sample[0]).all():
-        return not packed
-    if len(column) < 8 * _SAMPLE_ROWS:
-        return True
-    return len(np.unique(sample)) <= _SAMPLE_DISTINCT_MAX * len(sample)
 
 
 def _check_footer(data: pa.Buffer, path: str, table: pa.Table) -> None:
