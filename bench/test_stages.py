@@ -4,12 +4,14 @@ Floors to compare with are in the shared HOT_PATH.md; this suite only measures.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -19,10 +21,10 @@ from streamproc.codecs.strict import FieldOptions
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
 from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
-from streamproc.core.ports import Decoder, WireSchema
+from streamproc.core.ports import Decoder, StagedFile, WireSchema
 from streamproc.core.processor import PartitionProcessor
 from streamproc.core.sketch import encode, merge, quantile
-from streamproc.core.values import OffsetSpan
+from streamproc.core.values import Emission, OffsetSpan
 
 ROWS = 50_000
 ZONES = {"razlog": ZoneInfo("Europe/Sofia")}
@@ -152,25 +154,67 @@ def test_close_a_window_of_100_000_series(benchmark: BenchmarkFixture) -> None:
     per_row(benchmark, series)
 
 
-@pytest.mark.parametrize("rows", [ROWS, 1_000_000])
-def test_write(benchmark: BenchmarkFixture, tmp_path: Path, rows: int) -> None:
+def emitted(rows: int, cities: int) -> list[Emission]:
+    """Return what a commit of `rows` readings holds: one emission a fetch."""
     processor = PartitionProcessor(w.ORIGIN, w.definition("core"), ZONES)
-    emission = processor.step(*w.decoded(rows, 10_000), 0)
+    laps = range(-(-rows // FETCH_ROWS))
+    emissions = [processor.step(*w.decoded(FETCH_ROWS, 10_000, lap), 0) for lap in laps]
+    return [
+        replace(
+            emission,
+            readings=spread_over(emission.readings, cities),
+            aggregates=spread_over(emission.aggregates, cities),
+        )
+        for emission in emissions
+    ]
+
+
+def spread_over(rows: pa.RecordBatch, cities: int) -> pa.RecordBatch:
+    """Give each device one of `cities`."""
+    device: Any = rows.column("device")
+    names = pa.array([f"city-{n}" for n in range(cities)])
+    codes = pa.array(device.indices.to_numpy() % cities, pa.int32())
+    at = rows.schema.get_field_index("city")
+    column = pa.DictionaryArray.from_arrays(codes, names)
+    return rows.set_column(at, rows.schema.field(at), column)
+
+
+@pytest.mark.parametrize("cities", [1, 64])
+@pytest.mark.parametrize("rows", [100_000, 1_000_000])
+@pytest.mark.parametrize("dataset", ["readings", "aggregates"])
+def test_write(
+    benchmark: BenchmarkFixture, tmp_path: Path, dataset: str, rows: int, cities: int
+) -> None:
+    emissions = [
+        replace(
+            emission,
+            readings=emission.readings.slice(0, None if dataset == "readings" else 0),
+            aggregates=emission.aggregates.slice(
+                0, None if dataset == "aggregates" else 0
+            ),
+        )
+        for emission in emitted(rows, cities)
+    ]
     store = LocalStore(tmp_path)
     laps = iter(range(10**6))
+    written: list[StagedFile] = []
 
     def write() -> None:
         writer = make_writer()
-        writer.append(emission)
+        for emission in emissions:
+            writer.append(emission)
         lap = next(laps)
-        writer.write(
+        written[:] = writer.write(
             store, f"_streamproc/staging/{lap}", f"t-p0-n{lap}", OffsetSpan(0, rows)
         )
 
     write()
     in_rounds(benchmark, write, None, 5)
 
-    per_row(benchmark, rows)
+    rows_written = sum(file.rows for file in written)
+    size = sum(file.size for file in written)
+    benchmark.extra_info["bytes_per_row"] = round(size / rows_written, 2)
+    per_row(benchmark, rows_written)
 
 
 def make_writer() -> ParquetWriter:

@@ -59,13 +59,10 @@ def test_commit_of_five_small_files(
 
 
 def staged(store: LocalStore, place: str, final: str, content: bytes) -> StagedFile:
-    def fill(name: str) -> None:
-        Path(name).write_bytes(content)
-
     return StagedFile(
         staged=place,
         final=final,
-        size=store.stage(place, fill),
+        size=store.stage(place, content),
         rows=1,
         sha256=hashlib.sha256(content).hexdigest(),
         dataset="readings",

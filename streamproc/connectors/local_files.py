@@ -59,7 +59,7 @@ def check_path(path: str) -> None:
             raise StoreFault(msg)
 
 
-def write_new(name: str, data: bytes) -> None:
+def write_new(name: str, data: bytes | memoryview) -> None:
     """Create a file with these bytes; a failure leaves no file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666)
@@ -75,23 +75,21 @@ def write_new(name: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def write_plain(name: str, data: bytes) -> None:
-    """Put bytes into a file by its name, as a staging writer does."""
-    Path(name).write_bytes(data)
-
-
 def fill(name: str, content: Content) -> int | None:
-    """Let the file be written; answer its size, None if its folder is gone."""
+    """Write the file, or let it be written; answer its size, None if its folder is gone."""
+    if not callable(content):
+        try:
+            write_new(name, content)
+        except FileNotFoundError:
+            return None
+        return len(content)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(name, flags, 0o666))
     except FileNotFoundError:
         return None
     try:
-        if isinstance(content, bytes):
-            write_plain(name, content)
-        else:
-            content(name)
+        content(name)
     except OSError:
         unlink(name)
         raise

@@ -20,7 +20,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -43,7 +43,7 @@ from streamproc.core.durability import (
     Walk,
     WriteNew,
 )
-from streamproc.core.effects import T
+from streamproc.core.effects import Content, T
 from streamproc.core.ports import Created, StoredFile
 from streamproc.errors import StoreFault
 
@@ -111,9 +111,9 @@ class LocalStore:
         """See the port."""
         return self._run(self._durability.list(folder), folder)
 
-    def stage(self, path: str, write: Callable[[str], None]) -> int:
+    def stage(self, path: str, content: Content) -> int:
         """See the port."""
-        return self._run(self._durability.stage(path, write), path)
+        return self._run(self._durability.stage(path, content), path)
 
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
         """See the port."""
@@ -152,9 +152,7 @@ class LocalStore:
         if (first, second) != (Created.CREATED, Created.EXISTS):
             msg = f"{self._root}: a second create was not refused ({first}, {second})"
             raise StoreFault(msg)
-        size = self.stage(
-            f"{probe}/staged", lambda name: local_files.write_plain(name, b"staged")
-        )
+        size = self.stage(f"{probe}/staged", b"staged")
         digest = hashlib.sha256(b"staged").hexdigest()
         self.publish(f"{probe}/staged", f"{probe}/final/a", size, digest)
         self.publish(f"{probe}/staged", f"{probe}/final/a", size, digest)

@@ -2,10 +2,12 @@
 
 Rows of one file lie together afterwards, in their old order. The cost follows the rows:
 a dictionary of the whole partition is looked at only where rows use it. One city and one
-date, the usual case, moves no column but the dictionary codes.
+date, the usual case, moves no column but the dictionary codes. A column that is the same
+everywhere (source, quality, flags, often ordinal) is not moved at all: every file gets the
+beginning of one array.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, TypeAlias
@@ -30,6 +32,8 @@ _PLAIN: Final[dict[int, np.dtype[Any]]] = {
 }
 # Below this many rows a chunk, the writer's cost per chunk outweighs copying them together.
 _CHUNK_ROWS_MIN: Final = 16_384
+# Dictionaries of up to so many names are the same if their names are, wherever they lie.
+_COMPARED_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,21 +46,25 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class _Labelled:
-    """A batch with its rows labelled: `routes[groups[row]]` has `counts` rows."""
-
-    batch: pa.RecordBatch
-    groups: I4
-    routes: tuple[Route, ...]
-    counts: I8
-
-
-@dataclass(frozen=True, slots=True)
 class _Codes:
     """A dictionary column of all batches, with one dictionary for them all."""
 
     chunks: list[I4]
     dictionary: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the rows of each file are to lie, batch by batch; `targets` None: as they are."""
+
+    routes: tuple[Route, ...]
+    counts: tuple[int, ...]
+    targets: list[I8] | None
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of all files."""
+        return sum(self.counts)
 
 
 def split(
@@ -69,49 +77,58 @@ def split(
             (`window` where there is one, `city`, `date`) in front of `published`.
         published: the schema of the files.
     """
-    labelled = [_label(batch) for batch in batches]
-    routes = sorted({route for item in labelled for route in item.routes})
+    places = _places(batches)
     width = len(published)
-    if len(routes) == 1:
-        columns = [_join(batches, -width + i) for i in range(width)]
-        starts = np.zeros(1, np.int64)
-        counts = np.array([sum(len(batch) for batch in batches)])
-    else:
-        order = {route: at for at, route in enumerate(routes)}
-        counts = np.zeros(len(routes), np.int64)
-        for item in labelled:
-            counts[[order[route] for route in item.routes]] += item.counts
-        starts = np.cumsum(counts) - counts
-        targets = _targets(labelled, order, starts)
-        columns = [_scatter(batches, -width + i, targets) for i in range(width)]
-    names = [_Names(column) for column in columns]
-    for at, route in enumerate(routes):
-        start, count = int(starts[at]), int(counts[at])
-        arrays = [name.part(start, count) for name in names]
+    columns = [
+        _column([batch.column(at - width) for batch in batches], places)
+        for at in range(width)
+    ]
+    start = 0
+    for file, route in enumerate(places.routes):
+        count = places.counts[file]
+        arrays = [column.part(file, start, count) for column in columns]
         yield route, pa.Table.from_arrays(arrays, schema=published)
+        start += count
 
 
 # --- labelling ------------------------------------------------------------------------
 
 
-def _label(batch: pa.RecordBatch) -> _Labelled:
-    city, windows = _named(batch, "city"), None
-    cities, major, minor = city.dictionary, _values(city.indices), batch.column("date")
-    if batch.schema.names[0] == "window":
-        window = _named(batch, "window")
-        windows = window.dictionary
-        major = _frozen(_values(window.indices) * np.int32(len(cities)) + major)
-    capacity = _GROUPS_START
-    groups = _room(len(batch), np.dtype(np.int32))
-    while True:
-        keys, counts = np.empty(capacity, np.int64), np.zeros(capacity, np.int64)
-        table = np.full(4 * capacity, -1, np.int32)
-        found = scatter.label(major, _values(minor), table, keys, counts, groups)
-        if found != scatter.FULL:
-            break
-        capacity *= 8
-    routes = tuple(_route(int(key), cities, windows) for key in keys[:found])
-    return _Labelled(batch, groups, routes, counts[:found])
+def _places(batches: Sequence[pa.RecordBatch]) -> _Places:
+    cities = _unify([_named(batch, "city") for batch in batches])
+    minor = [values_of(batch.column("date")) for batch in batches]
+    major, windows = cities.chunks, None
+    if batches[0].schema.names[0] == "window":
+        labels = _unify([_named(batch, "window") for batch in batches])
+        windows = labels.dictionary
+        times = np.int32(len(cities.dictionary))
+        pairs = zip(labels.chunks, major, strict=True)
+        major = [_frozen(window * times + city) for window, city in pairs]
+
+    def route(major: int, days: int) -> Route:
+        window, city = divmod(major, len(cities.dictionary))
+        return Route(
+            "" if windows is None else windows[window].as_py(),
+            cities.dictionary[city].as_py(),
+            _EPOCH + timedelta(days=days),
+        )
+
+    if _is_constant(major) and _is_constant(minor):
+        only = route(int(major[0][0]), int(minor[0][0]))
+        return _Places((only,), (sum(map(len, major)),), None)
+    keys, counts, groups = _label(major, minor)
+    routes = [route(int(key) >> 32, _signed(int(key) & 0xFFFFFFFF)) for key in keys]
+    order = sorted(range(len(routes)), key=routes.__getitem__)
+    cursor = np.empty(len(order), np.int64)
+    cursor[order] = np.cumsum(counts[order]) - counts[order]
+    targets = []
+    for group in groups:
+        target = _room(len(group), np.dtype(np.int64))
+        scatter.destinations(group, cursor, target)
+        targets.append(target)
+    return _Places(
+        tuple(routes[at] for at in order), tuple(counts[order].tolist()), targets
+    )
 
 
 def _named(batch: pa.RecordBatch, name: str) -> Named:
@@ -120,67 +137,144 @@ def _named(batch: pa.RecordBatch, name: str) -> Named:
     return column
 
 
-def _route(key: int, cities: Array, windows: "Array | None") -> Route:
-    major, minor = key >> 32, key & 0xFFFFFFFF
-    days = minor - (1 << 32) if minor >> 31 else minor
-    window = "" if windows is None else windows[major // len(cities)].as_py()
-    return Route(
-        window, cities[major % len(cities)].as_py(), _EPOCH + timedelta(days=days)
-    )
+def _label(major: Sequence[I4], minor: Sequence[I4]) -> tuple[I8, I8, list[I4]]:
+    """Return the distinct pairs, how many rows each has, and each row's number of its pair."""
+    groups = [_room(len(chunk), np.dtype(np.int32)) for chunk in major]
+    capacity = _GROUPS_START
+    while True:
+        keys, counts = np.empty(capacity, np.int64), np.zeros(capacity, np.int64)
+        table, found = np.full(4 * capacity, -1, np.int32), 0
+        for upper, lower, group in zip(major, minor, groups, strict=True):
+            found = scatter.label(upper, lower, table, keys, counts, found, group)
+            if found == scatter.FULL:
+                break
+        else:
+            return keys[:found], counts[:found], groups
+        capacity *= 8
 
 
-def _targets(
-    labelled: Sequence[_Labelled], order: dict[Route, int], starts: I8
-) -> list[I8]:
-    """Return each row's place, batch by batch; routes follow `order`, rows keep theirs."""
-    cursor = starts.copy()
-    targets = []
-    for item in labelled:
-        here = [order[route] for route in item.routes]
-        local = cursor[here]
-        target = _room(len(item.groups), np.dtype(np.int64))
-        scatter.destinations(item.groups, local, target)
-        cursor[here] = local
-        targets.append(target)
-    return targets
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
 
 
 # --- columns --------------------------------------------------------------------------
 
 
-def _join(batches: Sequence[pa.RecordBatch], index: int) -> "Chunked | _Codes":
-    """Return a column of all batches as it is, without copying unless chunks are small."""
-    chunks: list[Any] = [batch.column(index) for batch in batches]
-    rows = sum(len(chunk) for chunk in chunks)
-    small = len(chunks) > 1 and rows < _CHUNK_ROWS_MIN * len(chunks)
-    if pa.types.is_dictionary(chunks[0].type):
-        codes = _unify(chunks)
-        if small:
-            return _Codes([_frozen(np.concatenate(codes.chunks))], codes.dictionary)
-        return codes
-    joined = pa.chunked_array(chunks)
-    return pa.chunked_array([joined.combine_chunks()]) if small else joined
+class _Same:
+    """A column with the same content in every row: as long as the longest file."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def part(self, _file: int, _start: int, count: int) -> Array:
+        """Return `count` rows."""
+        return self._array.slice(0, count)
 
 
-def _scatter(
-    batches: Sequence[pa.RecordBatch], index: int, targets: Sequence[I8]
-) -> "Chunked | _Codes":
-    """Return a column of all batches with every row at its target."""
-    chunks: list[Any] = [batch.column(index) for batch in batches]
+class _Plain:
+    """A column whose files lie one after the other."""
+
+    def __init__(self, column: "Array | Chunked") -> None:
+        self._column = column
+
+    def part(self, _file: int, start: int, count: int) -> "Array | Chunked":
+        """Return rows `[start, start + count)`."""
+        return self._column.slice(start, count)
+
+
+class _Names:
+    """A dictionary column; each file gets the names it uses, in order of appearance.
+
+    The names of all files are taken at once: one by one that was a quarter of the cost of
+    small files.
+    """
+
+    def __init__(self, codes: _Codes, counts: Sequence[int]) -> None:
+        local = np.full(len(codes.dictionary), -1, np.int32)
+        rows = sum(counts)
+        used, base = _room(rows, np.dtype(np.int32)), 0
+        self._codes: list[list[Array]] = []
+        self._bounds: list[tuple[int, int]] = []
+        for chunks in _cut(codes.chunks, counts):
+            known, outs, mine = 0, [], used[base:]
+            for chunk in chunks:
+                out = _room(len(chunk), chunk.dtype)
+                known = scatter.compact(chunk, local, mine, known, out)
+                outs.append(_array(pa.int32(), out))
+            local[mine[:known]] = -1
+            self._codes.append(outs)
+            self._bounds.append((base, known))
+            base += known
+        self._names: Any = codes.dictionary.take(_array(pa.int32(), used[:base]))
+
+    def part(self, file: int, _start: int, _count: int) -> Chunked:
+        """Return the rows of a file."""
+        names = self._names.slice(*self._bounds[file])
+        return pa.chunked_array([_coded(codes, names) for codes in self._codes[file]])
+
+
+def _cut(chunks: list[I4], counts: Sequence[int]) -> Iterator[list[I4]]:
+    """Yield each file's chunks: all of them for the only file, else a part of the only one."""
+    if len(counts) == 1:
+        yield chunks
+        return
+    (whole,) = chunks
+    start = 0
+    for count in counts:
+        yield [whole[start : start + count]]
+        start += count
+
+
+_Column: TypeAlias = _Same | _Plain | _Names
+
+
+def _column(chunks: list[Any], places: _Places) -> _Column:
+    """Return a column of all batches with every row at its place."""
     kind = chunks[0].type
     if pa.types.is_dictionary(kind):
-        codes = _unify(chunks)
-        return _Codes([_frozen(_place(codes.chunks, targets))], codes.dictionary)
-    if _is_plain(kind) and not any(chunk.null_count for chunk in chunks):
-        placed = _place([_values(chunk) for chunk in chunks], targets)
-        data = pa.py_buffer(placed.data)
-        return pa.chunked_array(
-            [pa.Array.from_buffers(kind, len(placed), [None, data])]
+        return _names(_unify(chunks), places)
+    nulls = sum(chunk.null_count for chunk in chunks)
+    if nulls == places.rows:
+        return _Same(pa.nulls(max(places.counts), kind))
+    if places.targets is not None:
+        return _moved(chunks, nulls, places, places.targets)
+    whole = pa.chunked_array(chunks)
+    return _Plain(whole.combine_chunks() if _is_small(chunks) else whole)
+
+
+def _names(codes: _Codes, places: _Places) -> _Column:
+    chunks = codes.chunks
+    if _is_constant(chunks):
+        only = codes.dictionary.slice(int(chunks[0][0]), 1)
+        zeros = np.zeros(max(places.counts), np.int32)
+        return _Same(_coded(_array(pa.int32(), zeros), only))
+    if places.targets is not None:
+        chunks = [_frozen(_place(chunks, places.targets))]
+    elif _is_small(chunks):
+        chunks = [_frozen(np.concatenate(chunks))]
+    return _Names(_Codes(chunks, codes.dictionary), places.counts)
+
+
+def _moved(
+    chunks: list[Any], nulls: int, places: _Places, targets: Sequence[I8]
+) -> _Column:
+    kind = chunks[0].type
+    if is_plain(kind):
+        columns = [values_of(chunk) for chunk in chunks]
+        if not nulls and _is_constant(columns):
+            filled = np.full(max(places.counts), columns[0][0])
+            return _Same(_array(kind, filled))
+        valid = [chunk.is_valid() for chunk in chunks] if nulls else None
+        return _Plain(
+            _array(kind, _place(columns, targets), _place_bits(valid, targets))
         )
-    where = np.empty(sum(map(len, targets)), np.int64)
+    if pa.types.is_boolean(kind) and not nulls:
+        data = _place_bits(chunks, targets)
+        return _Plain(pa.Array.from_buffers(kind, places.rows, [None, data]))
+    where = np.empty(places.rows, np.int64)
     where[np.concatenate(targets)] = np.arange(len(where))
     joined: Any = pa.chunked_array(chunks).combine_chunks()
-    return pa.chunked_array([joined.take(pa.array(where, pa.int64()))])
+    return _Plain(joined.take(pa.array(where, pa.int64())))
 
 
 def _place(columns: Sequence[Column], targets: Sequence[I8]) -> Column:
@@ -190,7 +284,32 @@ def _place(columns: Sequence[Column], targets: Sequence[I8]) -> Column:
     return out
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def _place_bits(
+    columns: "Sequence[pa.BooleanArray] | None", targets: Sequence[I8]
+) -> pa.Buffer | None:
+    if columns is None:
+        return None
+    wide = [column.cast(pa.int8()) for column in columns]
+    placed = _place([values_of(column) for column in wide], targets)
+    return pa.py_buffer(np.packbits(placed, bitorder="little").data)
+
+
+def _array(kind: pa.DataType, values: Column, valid: pa.Buffer | None = None) -> Array:
+    """Return an array over the very memory of `values`."""
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values.data)])
+
+
+def _is_constant(chunks: Sequence[Column]) -> bool:
+    first = chunks[0][0]
+    return all(chunk[0] == first and scatter.constant(chunk) for chunk in chunks)
+
+
+def _is_small(chunks: Sequence[Sized]) -> bool:
+    """Tell whether the writer's cost per chunk outweighs copying them together."""
+    return len(chunks) > 1 and sum(map(len, chunks)) < _CHUNK_ROWS_MIN * len(chunks)
+
+
+def is_plain(kind: pa.DataType) -> bool:
     """Tell whether values are 1, 2, 4 or 8 bytes each (bit-packed booleans are not)."""
     return not pa.types.is_boolean(kind) and (
         pa.types.is_primitive(kind) and kind.bit_width // 8 in _PLAIN
@@ -206,8 +325,8 @@ def _room(rows: int, kind: np.dtype[Any]) -> Column:
     return np.frombuffer(memoryview(pa.allocate_buffer(rows * kind.itemsize)), kind)
 
 
-def _values(array: Array) -> Column:
-    """Return the values of a plain array without nulls as integers, without copying."""
+def values_of(array: Array) -> Column:
+    """Return the values of a plain array as integers, without copying; anything where null."""
     width = array.type.bit_width // 8
     data = array.buffers()[1]
     assert data is not None, "an empty batch"
@@ -226,47 +345,22 @@ def _frozen(column: Column) -> Column:
 # --- dictionaries ---------------------------------------------------------------------
 
 
-class _Names:
-    """A column cut into its files; dictionaries shrink to the names a file uses."""
-
-    def __init__(self, column: "Chunked | _Codes") -> None:
-        self._column = column
-        if isinstance(column, _Codes):
-            self._local = np.full(len(column.dictionary), -1, np.int32)
-            self._used = np.empty(len(column.dictionary), np.int32)
-
-    def part(self, start: int, count: int) -> Chunked:
-        """Return rows `[start, start + count)`; a dictionary column must be cut at chunks."""
-        if not isinstance(self._column, _Codes):
-            return self._column.slice(start, count)
-        chunks = self._column.chunks
-        if len(chunks) == 1:
-            chunks = [chunks[0][start : start + count]]
-        outs, known = [], 0
-        for codes in chunks:
-            out = _room(len(codes), codes.dtype)
-            known = scatter.compact(codes, self._local, self._used, known, out)
-            outs.append(out)
-        used = self._used[:known].copy()
-        self._local[used] = -1
-        names: Any = self._column.dictionary.take(pa.array(used, pa.int32()))
-        return pa.chunked_array([_coded(out, names) for out in outs])
-
-
-def _coded(codes: I4, names: Any) -> Any:
-    """Return a dictionary array over the very memory of `codes`, unchecked."""
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes, pa.int32()), names, safe=False
-    )
+def _coded(codes: Any, names: Any) -> Any:
+    """Return a dictionary array; codes are ours, so they are not checked again."""
+    return pa.DictionaryArray.from_arrays(codes, names, safe=False)
 
 
 def _unify(chunks: Sequence[Named]) -> _Codes:
     """Return codes into one dictionary; chunks that share theirs share it for nothing."""
     assert not any(chunk.null_count for chunk in chunks), "routed names are never null"
     shared: dict[tuple[int, ...], list[int]] = {}
+    first = chunks[0].dictionary
+    key = identity(first)
     for at, chunk in enumerate(chunks):
-        shared.setdefault(identity(chunk.dictionary), []).append(at)
-    codes = [_values(chunk.indices) for chunk in chunks]
+        names = chunk.dictionary
+        small = len(names) <= _COMPARED_MAX and names.equals(first)
+        shared.setdefault(key if small else identity(names), []).append(at)
+    codes = [values_of(chunk.indices) for chunk in chunks]
     if len(shared) == 1:
         return _Codes(codes, chunks[0].dictionary)
     used_names: list[Any] = []
@@ -281,7 +375,7 @@ def _unify(chunks: Sequence[Named]) -> _Codes:
             used_codes[at] = out
         used_names.append(dictionary.take(pa.array(used[:known], pa.int32())))
     encoded: Any = pa.concat_arrays(used_names).dictionary_encode()
-    everywhere = _values(encoded.indices)
+    everywhere = values_of(encoded.indices)
     start = 0
     for members, names in zip(shared.values(), used_names, strict=True):
         here = everywhere[start : start + len(names)]

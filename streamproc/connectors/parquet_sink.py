@@ -17,14 +17,16 @@ from itertools import groupby
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamproc.connectors.parquet_files import (
+    LAYOUTS,
+    Layout,
     ParquetOptions,
+    choose,
     file_metadata,
     write_table,
 )
-from streamproc.connectors.parquet_scatter import Route, identity, split
+from streamproc.connectors.parquet_scatter import Route, identity, split, values_of
 from streamproc.core.ports import StagedFile, Store
 from streamproc.core.record import final_name
 from streamproc.core.schemas import (
@@ -49,6 +51,31 @@ _ROUTED: Final = {
 _ALERTS: Final = "alerts"
 # An AlertTransition with its strings; only the order of magnitude matters.
 _ALERT_BYTES: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """How the bytes of a batch are counted without asking each of its columns."""
+
+    row_bytes: int
+    variable: tuple[int, ...]
+    dictionaries: tuple[int, ...]
+
+
+def _widths_of(schema: pa.Schema) -> _Widths:
+    row_bytes, variable, dictionaries = 0, [], []
+    for at, kind in enumerate(schema.types):
+        if pa.types.is_dictionary(kind):
+            row_bytes += kind.index_type.bit_width // 8
+            dictionaries.append(at)
+        elif pa.types.is_primitive(kind):
+            row_bytes += max(1, kind.bit_width // 8)
+        else:
+            variable.append(at)
+    return _Widths(row_bytes, tuple(variable), tuple(dictionaries))
+
+
+_WIDTHS: Final = {dataset: _widths_of(schema) for dataset, schema in _ROUTED.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +165,11 @@ class ParquetWriter:
         aggregates have none of their own and carry those of `span`.
         """
         files: list[StagedFile] = []
-        for dataset, route, table in self._tables():
+        for dataset, layout, route, table in self._tables():
             metadata = self._facts.metadata(dataset, route.city)
             table = table.replace_schema_metadata(metadata)  # noqa: PLW2901  (same rows)
             staged = f"{staging}/{len(files):05d}-{dataset}.parquet"
-            written = write_table(store, staged, dataset, table, self._options)
+            written = write_table(store, staged, table, layout, self._options)
             first, last = _offsets(table, span)
             files.append(
                 StagedFile(
@@ -174,23 +201,25 @@ class ParquetWriter:
         held = self._held[dataset]
         held.batches.append(batch)
         held.rows += batch.num_rows
-        for column in batch.columns:
-            if not isinstance(column, pa.DictionaryArray):
-                self._bytes += column.nbytes
-                continue
-            self._bytes += column.indices.nbytes
-            key = identity(column.dictionary)
+        widths = _WIDTHS[dataset]
+        self._bytes += widths.row_bytes * batch.num_rows
+        self._bytes += sum(batch.column(at).nbytes for at in widths.variable)
+        for at in widths.dictionaries:
+            column: Any = batch.column(at)
+            names = column.dictionary
+            key = identity(names)
             if key not in self._dictionaries:
                 self._dictionaries.add(key)
-                self._bytes += column.dictionary.nbytes
+                self._bytes += names.nbytes
 
-    def _tables(self) -> Iterator[tuple[str, Route, pa.Table]]:
+    def _tables(self) -> Iterator[tuple[str, Layout, Route, pa.Table]]:
         for dataset, held in self._held.items():
             if held.batches:
+                layout = choose(dataset, held.batches, self._options)
                 for route, table in split(held.batches, PUBLISHED[dataset]):
-                    yield dataset, route, table
+                    yield dataset, layout, route, table
         for route, table in alert_tables(self._alerts, self._date_of):
-            yield _ALERTS, route, table
+            yield _ALERTS, LAYOUTS[_ALERTS], route, table
 
 
 def alert_tables(
@@ -229,5 +258,5 @@ def _hive(route: Route) -> list[tuple[str, str]]:
 def _offsets(table: pa.Table, span: OffsetSpan) -> tuple[int, int]:
     if "offset" not in table.schema.names:
         return span.start, max(span.start, span.end - 1)
-    bounds = pc.min_max(table.column("offset"))
-    return bounds["min"].as_py(), bounds["max"].as_py()
+    chunks = [values_of(chunk) for chunk in table.column("offset").chunks]
+    return min(int(c.min()) for c in chunks), max(int(c.max()) for c in chunks)

@@ -9,8 +9,12 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-Content: TypeAlias = bytes | Callable[[str], None]
-"""Bytes, or a function that fills the local file it is given the name of."""
+Content: TypeAlias = bytes | memoryview | Callable[[str], None]
+"""Bytes, or a function that fills the local file it is given the name of.
+
+Bytes where they are in memory anyway: a store writes them in one go, a remote one sends them.
+A function where they must not be (a snapshot of the whole state).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from streamproc.core.effects import Content
 from streamproc.core.values import (
     AlertTransition,
     Decoded,
@@ -223,8 +224,8 @@ class Store(Protocol):
         """
         ...
 
-    def stage(self, path: str, write: Callable[[str], None]) -> int:
-        """Let `write` fill a local file, make it durable under `path`, return its size.
+    def stage(self, path: str, content: Content) -> int:
+        """Make `content` durable under `path`, return its size.
 
         The name itself is durable at the latest before a later `create` takes effect.
         Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like),

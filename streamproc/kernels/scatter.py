@@ -17,26 +17,46 @@ Column = npt.NDArray[np.int8] | npt.NDArray[np.int16] | I4 | I8
 FULL = -1
 """`label` has met more groups than it was given room for."""
 
+# `constant` looks at so many rows before it decides: short enough to give up early, long
+# enough for vector instructions.
+_STRIDE = 1024
 # 2^64 / golden ratio, odd: spreads consecutive dates over the table (Knuth, TAOCP 6.4).
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @kernel
-def label(major: I4, minor: I4, table: I4, keys: I8, counts: I8, groups: I4) -> int:
+def constant(column: Column) -> bool:
+    """Tell whether all of a column that is not empty is the same."""
+    first = column[0]
+    for start in range(1, column.size, _STRIDE):
+        different = False
+        for row in range(start, min(start + _STRIDE, column.size)):
+            different |= column[row] != first
+        if different:
+            return False
+    return True
+
+
+@kernel
+def label(  # noqa: PLR0917  (arrays of a flat loop)
+    major: I4, minor: I4, table: I4, keys: I8, counts: I8, known: int, groups: I4
+) -> int:
     """Number the distinct pairs (major, minor) in order of first appearance.
 
     Args:
         major: int32[n], the upper half of each row's key; any values.
         minor: int32[n], the lower half; any values.
-        table: int32[2**k], filled with -1, at least twice as long as `keys`; scratch.
+        table: int32[2**k], filled with -1, at least twice as long as `keys`; kept for the
+            next call.
         keys: int64[g]; out: `major << 32 | minor as unsigned`, by group.
         counts: int64[g], zeros; out: rows by group.
+        known: how many groups the calls before have met, with the same `table`, `keys` and
+            `counts`; 0 for the first.
         groups: int32[n]; out: each row's group.
 
     Returns:
-        The number of groups, or `FULL` if there are more than `len(keys)`.
+        The number of groups met so far, or `FULL` if there are more than `len(keys)`.
     """
-    known = 0
     mask = table.size - 1
     last_key = np.int64(0)
     last_group = -1

@@ -189,7 +189,7 @@ class PartitionLog:
             case List(folder):
                 return store.list(folder)
             case Stage(path, content):
-                return store.stage(path, _writer(content))
+                return store.stage(path, content)
             case Publish(staged, final, size, sha256):
                 return store.publish(staged, final, size, sha256)
             case Settle():
@@ -198,17 +198,6 @@ class PartitionLog:
                 return store.replace(path, data)
             case Delete(path):
                 return store.delete(path)
-
-
-def _writer(content: bytes | Callable[[str], None]) -> Callable[[str], None]:
-    if not isinstance(content, bytes):
-        return content
-    data = content
-
-    def write(name: str) -> None:
-        Path(name).write_bytes(data)
-
-    return write
 
 
 class _Hashing:

@@ -158,7 +158,7 @@ class SimDisk:
     def _fill(self, path: str, content: Content) -> int | None:
         if not isinstance(self._find(path.rpartition("/")[0]), _Folder):
             return None
-        data = content if isinstance(content, bytes) else _written_by(content)
+        data = _written_by(content) if callable(content) else bytes(content)
         self._write_new(path, data)
         return len(data)
 

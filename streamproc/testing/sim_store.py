@@ -5,12 +5,12 @@ under a real `PartitionLog`.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from streamproc.core.durability import Durability, Operations
-from streamproc.core.effects import T
+from streamproc.core.effects import Content, T
 from streamproc.core.ports import Created, StoredFile
 from streamproc.errors import StoreFault
 from streamproc.testing.sim_disk import SimDisk
@@ -41,9 +41,9 @@ class SimStore:
         """See the port."""
         return self._run(self._durability.list(folder), folder)
 
-    def stage(self, path: str, write: Callable[[str], None]) -> int:
+    def stage(self, path: str, content: Content) -> int:
         """See the port."""
-        return self._run(self._durability.stage(path, write), path)
+        return self._run(self._durability.stage(path, content), path)
 
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
         """See the port."""

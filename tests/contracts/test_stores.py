@@ -31,12 +31,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 
 
 def _stage(store: Store, path: str, data: bytes) -> tuple[int, str]:
-    size = store.stage(path, lambda name: _fill(name, data))
-    return size, hashlib.sha256(data).hexdigest()
-
-
-def _fill(name: str, data: bytes) -> None:
-    Path(name).write_bytes(data)
+    return store.stage(path, data), hashlib.sha256(data).hexdigest()
 
 
 def test_the_first_create_wins_and_the_second_leaves_it_alone(stores: Stores) -> None:
@@ -83,6 +78,19 @@ def test_staging_overwrites_a_leftover_and_returns_the_size(stores: Stores) -> N
     assert size == 3
     assert mine.read("staging/1-a/x") == b"new"
     assert Path(mine.local_path("staging/1-a/x")).read_bytes() == b"new"
+
+
+def test_what_is_staged_is_bytes_a_view_of_bytes_or_written_by_a_function(
+    stores: Stores,
+) -> None:
+    mine, _ = stores
+
+    def write(name: str) -> None:
+        Path(name).write_bytes(b"data")
+
+    for content in (b"data", memoryview(b"some data")[5:], write):
+        assert mine.stage("staging/1-a/x", content) == 4
+        assert mine.read("staging/1-a/x") == b"data"
 
 
 def test_publishing_is_idempotent_for_every_process_and_outlives_its_staging(

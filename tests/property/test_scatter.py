@@ -102,6 +102,39 @@ def test_aggregates_with_nulls_are_split_as_the_slow_way_does(
     _check(batches, ROUTED_AGGREGATE, AGGREGATE)
 
 
+def test_slices_of_aggregates_with_nulls_are_split_like_what_they_were_cut_from() -> (
+    None
+):
+    rows = [
+        part(
+            [1.0] * (i % 3),
+            city=CITIES[i % 2],
+            partial=i % 4 == 0,
+            coverage=(None, 0.5)[i % 2],
+        )
+        for i in range(40)
+    ]
+    whole = batch(rows, ROUTED_AGGREGATE)
+
+    cut = [whole.slice(3, 9), whole.slice(13, 20)]
+    found = {route: _plain(table) for route, table in split(cut, AGGREGATE)}
+
+    assert found == naive_split([*rows[3:12], *rows[13:33]], AGGREGATE)
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=5), st.booleans())
+def test_what_is_the_same_in_every_row_is_told_from_what_is_not(
+    sources: list[str], both_cities: bool
+) -> None:
+    cities = CITIES[: 1 + both_cities]
+    batches = [
+        [reading(2 * n + i, city=c, source=source) for i, c in enumerate(cities)]
+        for n, source in enumerate(sources)
+    ]
+
+    _check(batches, ROUTED_READING, READING)
+
+
 def test_many_dates_grow_the_table_of_groups() -> None:
     days = [date(1990, 1, 1) + timedelta(days=i % 700) for i in range(1400)]
 
@@ -133,6 +166,16 @@ def test_a_single_file_copies_no_plain_column() -> None:
         assert address(table.column(name).chunk(0)) == address(made.column(name)), name
 
 
+@given(st.integers(1, 3000), st.integers(-1, 2999), st.sampled_from("bhiq"))
+def test_constant_sees_a_single_other_value(rows: int, other: int, kind: str) -> None:
+    column = np.full(rows, 7, kind)
+    if 0 <= other < rows:
+        column[other] = 8
+    column.flags.writeable = False
+
+    assert scatter.constant(column) == (rows == 1 or not 0 <= other < rows)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-3, 3)), max_size=40
@@ -149,7 +192,7 @@ def test_label_numbers_pairs_in_order_of_appearance(
     keys, counts = np.empty(64, np.int64), np.zeros(64, np.int64)
 
     found = scatter.label(
-        major, minor, np.full(128, -1, np.int32), keys, counts, groups
+        major, minor, np.full(128, -1, np.int32), keys, counts, 0, groups
     )
 
     order = list(dict.fromkeys(pairs))
@@ -157,6 +200,20 @@ def test_label_numbers_pairs_in_order_of_appearance(
     assert groups.tolist() == [order.index(pair) for pair in pairs]
     assert counts[:found].tolist() == [pairs.count(pair) for pair in order]
     assert [key >> 32 for key in keys[:found].tolist()] == [a for a, _ in order]
+
+
+def test_label_goes_on_where_the_call_before_has_stopped() -> None:
+    first, second = np.array([5, 6], np.int32), np.array([7, 6, 5], np.int32)
+    state = (np.full(128, -1, np.int32), np.empty(64, np.int64), np.zeros(64, np.int64))
+    known, found = 0, []
+    for column in (first, second):
+        column.flags.writeable = False
+        groups = np.empty(len(column), np.int32)
+        known = scatter.label(column, column, *state, known, groups)
+        found.append(groups.tolist())
+
+    assert found == [[0, 1], [2, 1, 0]]
+    assert state[2][:known].tolist() == [2, 2, 1]
 
 
 def test_label_says_when_there_are_more_groups_than_room() -> None:
@@ -170,6 +227,7 @@ def test_label_says_when_there_are_more_groups_than_room() -> None:
         np.full(16, -1, np.int32),
         room,
         np.zeros(8, np.int64),
+        0,
         np.empty(9, np.int32),
     )
 

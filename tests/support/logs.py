@@ -40,7 +40,7 @@ def earliest() -> Genesis:
 def stage(
     store: Store, staged: str, final: str, data: bytes, offset: int = 0
 ) -> StagedFile:
-    size = store.stage(staged, lambda name: _fill(name, data))
+    size = store.stage(staged, data)
     return StagedFile(
         staged=staged,
         final=final,

@@ -1,7 +1,10 @@
 """`warm_up` leaves nothing to compile: what came later would stop a running service."""
 
+from typing import Any
+
 from streamproc import kernels
 from streamproc.app.warmup import cache_counts, warm_up
+from streamproc.kernels import scatter
 
 
 def test_a_second_warmup_finds_every_kernel_ready() -> None:
@@ -13,4 +16,6 @@ def test_a_second_warmup_finds_every_kernel_ready() -> None:
     assert first["compiled"] + first["cached"] > 30, first
     assert cache_counts() == before
     assert (second["compiled"], second["cached"]) == before[::-1]
+    place: Any = scatter.place
+    assert len(place.signatures) == 4, "columns of 1, 2, 4 and 8 bytes"
     assert kernels.__path__, "counted from the package's own modules"

@@ -2,7 +2,6 @@
 
 import hashlib
 import resource
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from streamproc.connectors.derived_files import (
 from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
+from streamproc.core.effects import Content
 from streamproc.core.ports import StagedFile
 from streamproc.core.schemas import PROPERTY, PUBLISHED, ROUTED_READING
 from streamproc.core.values import OffsetSpan
@@ -316,16 +316,12 @@ def test_a_full_disk_is_a_store_fault_and_nothing_is_forgotten(
     made.append(emission([reading(10)]))
 
     class FullDisk(LocalStore):
-        def stage(self, path: str, write: Callable[[str], None]) -> int:
-            try:
-                write("/dev/full")
-            except OSError as error:
-                msg = f"disk full: {error}"
-                raise StoreFault(msg) from error
-            raise AssertionError
+        def stage(self, path: str, content: Content) -> int:
+            msg = "disk full"
+            raise StoreFault(msg)
 
     full = FullDisk(Path(store.local_path("full")), ballast_bytes=0)
-    with pytest.raises(StoreFault, match="No space left"):
+    with pytest.raises(StoreFault, match="disk full"):
         _write(made, full)
 
     assert made.buffered()[0] == 1
@@ -378,6 +374,29 @@ def test_statistics_are_kept_on_time_and_value_only(
     assert kept == {"event_time", "value"}
     expected = {"zstd": "ZSTD", "lz4": "LZ4", "none": "UNCOMPRESSED"}[codec]
     assert {c.compression for c in columns} == {expected}
+
+
+@pytest.mark.parametrize(("codec", "plain"), [("lz4", True), ("none", False)])
+def test_constants_are_plain_where_a_codec_makes_nothing_of_them(
+    store: LocalStore, codec: str, plain: bool
+) -> None:
+    made = ParquetWriter(
+        FileFacts("region", "1", "x", ZONES),
+        date_of,
+        ParquetOptions(codec=codec),  # type: ignore[arg-type]  # parametrised
+    )
+    made.append(emission([reading(i, flags=i % 2) for i in range(10)]))
+
+    (file,) = _write(made, store).values()
+
+    group = pq.read_metadata(store.local_path(file.staged)).row_group(0)
+    columns = {
+        group.column(i).path_in_schema: group.column(i).has_dictionary_page
+        for i in range(group.num_columns)
+    }
+    assert columns["flags"]
+    assert columns["quality"] is not plain
+    assert columns["ordinal"] is not plain
 
 
 def test_values_that_never_repeat_are_written_without_a_dictionary(
