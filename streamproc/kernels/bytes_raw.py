@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined
 
 U1 = npt.NDArray[np.uint8]
 U2 = npt.NDArray[np.uint16]
@@ -109,7 +109,7 @@ copy_bytes = cast("Callable[[int, int, int], None]", _copy)
 trailing_zeros = cast("Callable[[np.uint64], int]", _trailing_zeros)
 
 
-@kernel
+@inlined
 def low_bytes(word: np.uint64, count: int) -> np.uint64:
     """Return `word` with only its first `count` (0..8) bytes kept, little endian."""
     if count >= 8:
@@ -117,7 +117,7 @@ def low_bytes(word: np.uint64, count: int) -> np.uint64:
     return word & ((U64(1) << U64(8 * count)) - U64(1))
 
 
-@kernel
+@inlined
 def bytes_equal_to(word: np.uint64, pattern: np.uint64) -> np.uint64:
     """Return the high bit of each byte of `word` that equals the byte of `pattern`.
 

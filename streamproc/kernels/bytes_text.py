@@ -8,7 +8,7 @@ caller then hands the row to the slow strict path, which decides what it is wort
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_dict import is_utf8
 from streamproc.kernels.bytes_raw import (
     U64,
@@ -43,7 +43,7 @@ TIME_US_MAX = 253_402_214_400_000_000
 """9999-12-31T00:00:00Z, exclusive."""
 
 
-@kernel
+@inlined
 def skip_space(at: int, end: int) -> int:
     """Return the first address that is not JSON white space, `end` at most."""
     while at < end:
@@ -54,7 +54,7 @@ def skip_space(at: int, end: int) -> int:
     return at
 
 
-@kernel
+@inlined
 def closing_quote(at: int, end: int) -> int:
     """Return the address of the first `"`, or -1 if a backslash or `end` comes first."""
     while at < end:
@@ -72,7 +72,7 @@ def closing_quote(at: int, end: int) -> int:
     return -1
 
 
-@kernel
+@inlined
 def _leading_digits(word: np.uint64) -> int:
     x = word ^ _ZEROS
     over = ((x + _OVER_NINE) | x) & _HIGH
@@ -80,7 +80,7 @@ def _leading_digits(word: np.uint64) -> int:
     return 8 if over == U64(0) else trailing_zeros(over) >> 3
 
 
-@kernel
+@inlined
 def _value_of(word: np.uint64, count: int) -> int:
     x = (word ^ _ZEROS) << U64(64 - 8 * count)
     x = (x * U64(10) + (x >> U64(8))) & U64(0x00FF00FF00FF00FF)
@@ -162,7 +162,7 @@ def _quotient(mantissa: np.uint64, decimals: int) -> float:
     return float(int64(quotient)) * float(HALVES[shifted])
 
 
-@kernel
+@inlined
 def to_double(negative: bool, mantissa: int, decimals: int) -> tuple[bool, float]:
     """Return (certain, the nearest double): one division of exact doubles, or a long one."""
     if decimals > DIGITS_MAX or mantissa > _MANTISSA_MAX:

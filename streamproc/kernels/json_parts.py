@@ -6,7 +6,7 @@ where the strict path has to read the row; see `json_scan`.
 
 # ruff: noqa: PLR2004  (bytes by their ASCII codes; a set is no kernel type; flat)
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined
 from streamproc.kernels.bytes_dict import code_of
 from streamproc.kernels.bytes_raw import (
     U64,
@@ -49,7 +49,7 @@ STRING_NUMBER = 512
 DOUBT = -1
 
 
-@kernel
+@inlined
 def _is_key(at: int, end: int, key: int) -> bool:
     left = load_i64(key)
     if left == 0 or at + left > end:
@@ -64,7 +64,7 @@ def _is_key(at: int, end: int, key: int) -> bool:
     return left == 0 or low_bytes(load_u64(at) ^ load_u64(key), left) == U64(0)
 
 
-@kernel
+@inlined
 def field_at(at: int, end: int, keys: int, scratch: int, place: int) -> int:
     """Return which known key stands here, -1 for none; tries last time's answer first."""
     memory = scratch + 8 * (KEYS_KNOWN + min(place, KEYS_KNOWN_MAX - 1))
@@ -79,7 +79,7 @@ def field_at(at: int, end: int, keys: int, scratch: int, place: int) -> int:
     return -1
 
 
-@kernel
+@inlined
 def after_string(at: int, end: int) -> int:
     """Skip a string without escapes; DOUBT if there is none or its text is not clean."""
     if at >= end or load_u8(at) != 34:
@@ -90,7 +90,7 @@ def after_string(at: int, end: int) -> int:
     return close + 1
 
 
-@kernel
+@inlined
 def after_scalar(at: int, end: int) -> int:
     """Skip a string, number, true, false or null; DOUBT at anything else."""
     byte = load_u8(at)
@@ -109,7 +109,7 @@ def after_scalar(at: int, end: int) -> int:
     return DOUBT
 
 
-@kernel
+@inlined
 def take_name(at: int, end: int, table: int) -> tuple[int, int]:
     """Read a name: (address after it or DOUBT, its code)."""
     if load_u8(at) != 34:
@@ -121,7 +121,7 @@ def take_name(at: int, end: int, table: int) -> tuple[int, int]:
     return (close + 1 if code >= 0 else DOUBT), code
 
 
-@kernel
+@inlined
 def take_time(at: int, end: int, rules: int, scratch: int) -> int:
     """Read a time, RFC 3339 or a number; return the address after, or DOUBT."""
     if load_u8(at) == 34:
@@ -146,7 +146,7 @@ def take_time(at: int, end: int, rules: int, scratch: int) -> int:
     return after if certain else DOUBT
 
 
-@kernel
+@inlined
 def take_value(at: int, end: int, rules: int, scratch: int) -> tuple[int, float]:
     """Read a number, or where allowed a number in quotes: (after or DOUBT, value)."""
     quoted = load_u8(at) == 34
@@ -169,7 +169,7 @@ def take_value(at: int, end: int, rules: int, scratch: int) -> tuple[int, float]
     return after, value
 
 
-@kernel
+@inlined
 def take_quality(at: int, end: int, scratch: int) -> int:
     """Read a quality, a small integer; return the address after, or DOUBT."""
     certain, negative, mantissa, decimals, after = number(at, end)

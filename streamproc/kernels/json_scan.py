@@ -13,7 +13,7 @@ order of the document before; numbers are exact or refused.
 
 # ruff: noqa: PLR2004, PLR0917  (bytes by their ASCII codes; a set is no kernel type; flat)
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_dict import NAME_BYTES_MAX, code_of
 from streamproc.kernels.bytes_raw import (
     I4,
@@ -126,7 +126,7 @@ def _take_members(
     return DOUBT
 
 
-@kernel
+@inlined
 def _take(
     field: int, at: int, end: int, sheet: int, rules: int, scratch: int, seen: int
 ) -> int:
@@ -152,7 +152,7 @@ def _take(
     return at
 
 
-@kernel
+@inlined
 def _document(
     at: int, end: int, sheet: int, keys: int, rules: int, scratch: int
 ) -> int:
@@ -199,7 +199,7 @@ def _document(
     return DOUBT
 
 
-@kernel
+@inlined
 def _device_of(
     seen: int, sheet: int, rules: int, scratch: int, key: int, key_size: int
 ) -> int:
@@ -211,7 +211,7 @@ def _device_of(
     return code_of(sheet + 8 * DEVICES, key, key_size)
 
 
-@kernel
+@inlined
 def _row(
     at: int,
     end: int,
