@@ -36,6 +36,8 @@ class FlatJson:
         self._keys = _key_words(self._options)
         self._rules = _rules(self._options)
         self._scratch = np.full(json_parts.SCRATCH_WORDS, -1, np.int64)
+        # No day yet: the two words overlap, and no text fits both.
+        self._scratch[json_parts.DAY] = 0
         self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)

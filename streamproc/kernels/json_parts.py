@@ -4,11 +4,12 @@ Each takes the address where its piece begins and returns the address after it, 
 where the strict path has to read the row; see `json_scan`.
 """
 
-# ruff: noqa: PLR2004  (bytes by their ASCII codes; a set is no kernel type; flat)
+# ruff: noqa: PLR2004  (bytes by their ASCII codes)
 
-from streamproc.kernels._jit import inlined
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_dict import code_of
 from streamproc.kernels.bytes_raw import (
+    BLOCK,
     U64,
     int64,
     load_i64,
@@ -16,13 +17,18 @@ from streamproc.kernels.bytes_raw import (
     load_u64,
     low_bytes,
     store_i64,
+    string_stops,
+    trailing_zeros,
 )
 from streamproc.kernels.bytes_text import (
     closing_quote,
     epoch_us,
     is_clean,
+    known_day_us,
     number,
+    remember_day,
     rfc3339_us,
+    short_number,
     to_double,
 )
 
@@ -36,10 +42,11 @@ KEY_BYTES_MAX = 32
 TIME_UNIT_NS, ZONE_ASSUMED, DEVICE_FROM_KEY, STRING_NUMBERS, SIZE_MAX = range(5)
 RULES = 5
 
-# Words of the scratch area: what the present document has said so far.
+# Words of the scratch area: what the present document has said so far, by field, and
 FLAGS = 8
 FIRST = 9
 ROW = 10
+DAY = 11  # three words of `bytes_text.known_day_us`
 KEYS_KNOWN = 16  # from here on: which field the k-th key was, last time
 KEYS_KNOWN_MAX = 16
 SCRATCH_WORDS = KEYS_KNOWN + KEYS_KNOWN_MAX
@@ -84,10 +91,28 @@ def after_string(at: int, end: int) -> int:
     """Skip a string without escapes; DOUBT if there is none or its text is not clean."""
     if at >= end or load_u8(at) != 34:
         return DOUBT
-    close = closing_quote(at + 1, end)
-    if close < 0 or not is_clean(at + 1, close):
+    at += 1
+    start = at
+    while at < end:
+        stops = string_stops(at)
+        if stops != U64(0):
+            at += trailing_zeros(stops)
+            if at < end and load_u8(at) == 34:
+                return at + 1
+            break
+        at += BLOCK
+    close = closing_quote(start, end)
+    if close < 0 or not is_clean(start, close):
         return DOUBT
     return close + 1
+
+
+@inlined
+def _number(at: int, end: int) -> tuple[bool, bool, int, int, int]:
+    certain, negative, mantissa, decimals, after = short_number(at, end)
+    if certain:
+        return certain, negative, mantissa, decimals, after
+    return number(at, end)
 
 
 @inlined
@@ -97,7 +122,7 @@ def after_scalar(at: int, end: int) -> int:
     if byte == 34:
         return after_string(at, end)
     if byte == 45 or 48 <= byte <= 57:
-        certain, _, _, _, after = number(at, end)
+        certain, _, _, _, after = _number(at, end)
         return after if certain else DOUBT
     if at + 4 > end:
         return DOUBT
@@ -121,21 +146,31 @@ def take_name(at: int, end: int, table: int) -> tuple[int, int]:
     return (close + 1 if code >= 0 else DOUBT), code
 
 
+@kernel
+def _text_time(at: int, end: int, rules: int, scratch: int) -> int:
+    close = closing_quote(at, end)
+    if close < 0:
+        return DOUBT
+    stated, time = rfc3339_us(at, close)
+    if stated < 0 or (stated == 0 and load_i64(rules + 8 * ZONE_ASSUMED) == 0):
+        return DOUBT
+    if stated == 0:
+        flags = load_i64(scratch + 8 * FLAGS)
+        store_i64(scratch + 8 * FLAGS, flags | TZ_ASSUMED)
+    store_i64(scratch + 8 * TIME, time)
+    remember_day(at, scratch + 8 * DAY)
+    return close + 1
+
+
 @inlined
 def take_time(at: int, end: int, rules: int, scratch: int) -> int:
     """Read a time, RFC 3339 or a number; return the address after, or DOUBT."""
     if load_u8(at) == 34:
-        close = closing_quote(at + 1, end)
-        if close < 0:
-            return DOUBT
-        stated, time = rfc3339_us(at + 1, close)
-        if stated < 0 or (stated == 0 and load_i64(rules + 8 * ZONE_ASSUMED) == 0):
-            return DOUBT
-        if stated == 0:
-            flags = load_i64(scratch + 8 * FLAGS)
-            store_i64(scratch + 8 * FLAGS, flags | TZ_ASSUMED)
-        store_i64(scratch + 8 * TIME, time)
-        return close + 1
+        after, time = known_day_us(at + 1, end, scratch + 8 * DAY)
+        if after > 0 and after < end and load_u8(after) == 34:
+            store_i64(scratch + 8 * TIME, time)
+            return after + 1
+        return _text_time(at + 1, end, rules, scratch)
     certain, negative, mantissa, decimals, after = number(at, end)
     if not certain:
         return DOUBT
@@ -154,7 +189,7 @@ def take_value(at: int, end: int, rules: int, scratch: int) -> tuple[int, float]
         if load_i64(rules + 8 * STRING_NUMBERS) == 0:
             return DOUBT, 0.0
         at += 1
-    certain, negative, mantissa, decimals, after = number(at, end)
+    certain, negative, mantissa, decimals, after = _number(at, end)
     if not certain:
         return DOUBT, 0.0
     certain, value = to_double(negative, mantissa, decimals)
@@ -172,7 +207,7 @@ def take_value(at: int, end: int, rules: int, scratch: int) -> tuple[int, float]
 @inlined
 def take_quality(at: int, end: int, scratch: int) -> int:
     """Read a quality, a small integer; return the address after, or DOUBT."""
-    certain, negative, mantissa, decimals, after = number(at, end)
+    certain, negative, mantissa, decimals, after = _number(at, end)
     if not certain or decimals > 0 or mantissa > 127:
         return DOUBT
     store_i64(scratch + 8 * QUALITY, -mantissa if negative else mantissa)
