@@ -11,7 +11,6 @@ from streamproc.kernels.bytes_dict import code_of
 from streamproc.kernels.bytes_raw import (
     BLOCK,
     U64,
-    int64,
     load_i64,
     load_u8,
     load_u64,
@@ -34,6 +33,8 @@ from streamproc.kernels.bytes_text import (
 
 DEVICE, PROPERTY, TIME, VALUE, VALUES, UNIT, UNIT_MAP, QUALITY = range(8)
 FIELDS = 8
+OTHER = FIELDS
+"""A key nobody asked for."""
 KEY_WORDS = 5
 KEY_BYTES_MAX = 32
 """Quotes included; a key row is its length and four little-endian words."""
@@ -47,9 +48,10 @@ FLAGS = 8
 FIRST = 9
 ROW = 10
 DAY = 11  # three words of `bytes_text.known_day_us`
-KEYS_KNOWN = 16  # from here on: which field the k-th key was, last time
-KEYS_KNOWN_MAX = 16
-SCRATCH_WORDS = KEYS_KNOWN + KEYS_KNOWN_MAX
+TRACE = 16  # `TRACE_WORDS` words: a count and, per value, where it begins, what it is, its end
+TRACE_MAX = 32
+TRACE_WORDS = 1 + 3 * TRACE_MAX
+SCRATCH_WORDS = TRACE + TRACE_WORDS
 
 TZ_ASSUMED = 32
 STRING_NUMBER = 512
@@ -72,18 +74,12 @@ def _is_key(at: int, end: int, key: int) -> bool:
 
 
 @inlined
-def field_at(at: int, end: int, keys: int, scratch: int, place: int) -> int:
-    """Return which known key stands here, -1 for none; tries last time's answer first."""
-    memory = scratch + 8 * (KEYS_KNOWN + min(place, KEYS_KNOWN_MAX - 1))
-    guess = load_i64(memory)
-    if guess >= 0 and _is_key(at, end, keys + 8 * KEY_WORDS * guess):
-        return guess
+def field_at(at: int, end: int, keys: int) -> int:
+    """Return which known key stands here, `OTHER` for none."""
     for field in range(FIELDS):
         if _is_key(at, end, keys + 8 * KEY_WORDS * field):
-            store_i64(memory, field)
             return field
-    store_i64(memory, int64(-1))
-    return -1
+    return OTHER
 
 
 @inlined
