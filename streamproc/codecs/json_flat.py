@@ -24,11 +24,11 @@ from streamproc.codecs.strict import RECORD_BYTES_MAX, UNIT_NS, Reading, Refused
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Reason, Records, Reject
-from streamproc.kernels import json_parts, json_scan
+from streamproc.kernels import json_layout, json_parts, json_scan
 
 
 class FlatJson:
-    """`Decoder` of flat JSON. Keeps names and the expected order of keys; no answer depends on it."""
+    """`Decoder` of flat JSON. Keeps names, layouts and a day; no answer depends on it."""
 
     def __init__(self, options: JsonOptions | None = None) -> None:
         self._options = options or JsonOptions()
@@ -36,6 +36,10 @@ class FlatJson:
         self._keys = _key_words(self._options)
         self._rules = _rules(self._options)
         self._scratch = np.full(json_parts.SCRATCH_WORDS, -1, np.int64)
+        # No day yet: the two words overlap, and no text fits both.
+        self._scratch[json_parts.DAY] = 0
+        self._layouts = np.zeros(json_layout.WORDS, np.int64)
+        self._layouts[json_layout.USED] = json_layout.NODE_BYTES
         self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
@@ -85,6 +89,7 @@ class FlatJson:
                 self._keys,
                 self._rules,
                 self._scratch,
+                self._layouts,
                 sheet.words,
                 doubtful,
                 done,

@@ -1,4 +1,4 @@
-"""The one decorator every kernel uses, so that compile flags live in one place.
+"""The decorators every kernel uses, so that compile flags live in one place.
 
 `nogil`: heartbeats go on while a kernel runs. `parallel=False`: numba's workqueue layer
 aborts when entered from two threads (numba issue 8563). `fastmath=False`: results are part
@@ -32,8 +32,27 @@ SOURCE_STAMP: Final = _stamp()
 
 def kernel(function: F) -> F:
     """Compile `function` on its first call for each set of argument types."""
+    return _compiled(function, inside_callers=False)
+
+
+def inlined(function: F) -> F:
+    """Compile like `kernel`, and into every kernel that calls it: no call is left.
+
+    For what scanners do for each value, where numba's calls cost as much as the work (a flat
+    JSON record: 190 → 130 ns). Not numba's own `inline="always"`, which copies source and
+    made helpers that return tuples 5 to 8 times slower.
+    """
+    return _compiled(function, inside_callers=True)
+
+
+def _compiled(function: F, *, inside_callers: bool) -> F:
     compiled: Any = numba.njit(  # noqa: TID251
-        nogil=True, parallel=False, fastmath=False, cache=True, error_model="numpy"
+        nogil=True,
+        parallel=False,
+        fastmath=False,
+        cache=True,
+        error_model="numpy",
+        forceinline=inside_callers,
     )(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         # Numba has no public way to say what else a cached function depends on.

@@ -13,7 +13,7 @@ Capacity is checked by the caller once per record (`has_room`), never half-way t
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_raw import (
     I4,
     I8,
@@ -42,14 +42,14 @@ _MIX = U64(0x9E3779B97F4A7C15)
 _LAST = U64(0xC4CEB9FE1A85EC53)
 
 
-@kernel
+@inlined
 def mix(state: np.uint64, word: np.uint64) -> np.uint64:
     """Fold 8 bytes into a hash; every input bit reaches the high bits."""
     state = (state ^ word) * _MIX
     return state ^ (state >> U64(32))
 
 
-@kernel
+@inlined
 def hash_of(address: int, size: int) -> np.uint64:
     """Return the hash of `size` bytes; reads up to 7 bytes beyond (see `bytes_raw`)."""
     state = _SEED
@@ -63,7 +63,7 @@ def hash_of(address: int, size: int) -> np.uint64:
     return (state ^ U64(size)) * _LAST
 
 
-@kernel
+@inlined
 def _same(left: int, right: int, size: int) -> bool:
     while size >= 8:
         if load_u64(left) != load_u64(right):
@@ -124,7 +124,7 @@ def is_name(address: int, size: int) -> bool:
     return not high or is_utf8(address, size)
 
 
-@kernel
+@inlined
 def has_room(table: int, entries: int, size: int) -> bool:
     """Tell whether `entries` more names of together `size` bytes fit, load factor ≤ 1/2."""
     count = load_i64(table + 8 * COUNT) + entries
@@ -135,7 +135,7 @@ def has_room(table: int, entries: int, size: int) -> bool:
     )
 
 
-@kernel
+@inlined
 def code_of(table: int, address: int, size: int) -> int:
     """Return the code of a name, giving it the next one if it is new.
 

@@ -2,9 +2,9 @@
 
 Array arguments of helper kernels cost reference counting on every call (measured:
 1180 → 150 ns per JSON row), so the scanners pass int64 addresses instead. Nothing here
-checks a bound: **the caller does**, before every load. A load of 8 bytes at an address
-below `end` may reach 7 bytes beyond it, so buffers carry `PAD` readable bytes behind
-their last value (`streamproc.codecs.columns.wire_bytes` sees to it).
+checks a bound: **the caller does**, before every load. A load of 8 or 32 bytes at or
+before `end` reaches beyond it, so buffers carry `PAD` readable bytes behind their last
+value (`streamproc.core.payloads` sees to it).
 """
 
 # ruff: noqa: ARG001, PLR2004  (numba fixes the parameters; a word has 8 bytes)
@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined
 
 U1 = npt.NDArray[np.uint8]
 U2 = npt.NDArray[np.uint16]
@@ -34,8 +34,8 @@ int64 = cast("Callable[[Any], int]", np.int64)
 """To a signed word; typed as int because that is what kernels count and index with."""
 
 PAD: Final = 64
-_LOW: Final = U64(0x0101010101010101)
-_HIGH: Final = U64(0x8080808080808080)
+BLOCK: Final = 32
+_BLOCK: Final = ir.VectorType(ir.IntType(8), BLOCK)
 
 
 def _pointer(context: Any, builder: Any, address: Any, kind: Any) -> Any:
@@ -126,24 +126,63 @@ def _prefetch(typing_context: Any, address: Any) -> Any:
 prefetch = cast("Callable[[int], None]", _prefetch)
 """Fetch the cache line of an address soon to be written; any address will do."""
 
+
+def _splat(byte: int) -> Any:
+    return ir.Constant(_BLOCK, [byte] * BLOCK)
+
+
+def _block(builder: Any, address: Any) -> Any:
+    value = builder.load(builder.inttoptr(address, _BLOCK.as_pointer()))
+    value.align = 1
+    return value
+
+
+def _mask(builder: Any, hits: Any) -> Any:
+    """Return 32 truths as the low bits of a word, the first byte's lowest."""
+    return builder.zext(builder.bitcast(hits, ir.IntType(BLOCK)), ir.IntType(64))
+
+
+def _finder(*, below_space: bool) -> Any:
+    @intrinsic
+    def find(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            block = _block(builder, args[0])
+            hits = builder.or_(
+                builder.icmp_unsigned("==", block, _splat(34)),
+                builder.icmp_unsigned("==", block, _splat(92)),
+            )
+            if below_space:
+                # As signed bytes, whatever is beyond ASCII is below the space, too.
+                hits = builder.or_(hits, builder.icmp_signed("<", block, _splat(32)))
+            return _mask(builder, hits)
+
+        return types.uint64(types.int64), generate
+
+    return find
+
+
+@intrinsic
+def _unequal(typing_context: Any, left: Any, right: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pair = [_block(builder, address) for address in args]
+        return _mask(builder, builder.icmp_unsigned("!=", *pair))
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+string_ends: Callable[[int], np.uint64] = _finder(below_space=False)
+"""Bit k is set where byte k of the `BLOCK` at an address is a quote or a backslash."""
+string_stops: Callable[[int], np.uint64] = _finder(below_space=True)
+"""The same, and where byte k is a control character or not ASCII."""
+unequal = cast("Callable[[int, int], np.uint64]", _unequal)
+"""Bit k is set where byte k of a `BLOCK` differs between two addresses."""
 copy_bytes = cast("Callable[[int, int, int], None]", _copy)
 trailing_zeros = cast("Callable[[np.uint64], int]", _trailing_zeros)
 
 
-@kernel
+@inlined
 def low_bytes(word: np.uint64, count: int) -> np.uint64:
     """Return `word` with only its first `count` (0..8) bytes kept, little endian."""
     if count >= 8:
         return word
     return word & ((U64(1) << U64(8 * count)) - U64(1))
-
-
-@kernel
-def bytes_equal_to(word: np.uint64, pattern: np.uint64) -> np.uint64:
-    """Return the high bit of each byte of `word` that equals the byte of `pattern`.
-
-    Only the lowest set bit is exact (a borrow can spill upwards), which is what a
-    search for the first hit needs.
-    """
-    x = word ^ pattern
-    return (x - _LOW) & ~x & _HIGH

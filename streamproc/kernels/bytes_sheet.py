@@ -11,7 +11,7 @@ memory; it grows between records, never within one.
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined
 from streamproc.kernels.bytes_dict import has_room
 from streamproc.kernels.bytes_raw import (
     load_i32,
@@ -40,7 +40,7 @@ ORDINAL_BITS = 20
 """A record of at most 64 KiB holds fewer readings than this many bits can count."""
 
 
-@kernel
+@inlined
 def fits(sheet: int, size: int, key_size: int) -> bool:
     """Tell whether any record of `size` bytes with a key of `key_size` has room."""
     readings = size // MEMBER_BYTES_MIN + 2
@@ -52,7 +52,7 @@ def fits(sheet: int, size: int, key_size: int) -> bool:
     )
 
 
-@kernel
+@inlined
 def put(sheet: int, code: int, unit: int, value: float) -> None:
     """Append one reading of property `code`; `finish` gives it the rest."""
     count = load_i64(sheet + 8 * COUNT)
@@ -62,7 +62,7 @@ def put(sheet: int, code: int, unit: int, value: float) -> None:
     store_i64(sheet + 8 * COUNT, count + 1)
 
 
-@kernel
+@inlined
 def first_time_here(sheet: int, row: int, code: int, ordinal: int) -> bool:
     """Note that property `code` is reading `ordinal` of `row`; False if it already was met."""
     place = load_i64(sheet + 8 * SEEN) + 8 * code
@@ -72,7 +72,7 @@ def first_time_here(sheet: int, row: int, code: int, ordinal: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def set_unit(sheet: int, first: int, row: int, code: int, unit: int) -> bool:
     """Give the reading of property `code` in `row` its unit; False if it has one already.
 
@@ -90,7 +90,7 @@ def set_unit(sheet: int, first: int, row: int, code: int, unit: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def finish(
     sheet: int, first: int, row: int, device: int, time: int, quality: int, flags: int
 ) -> None:

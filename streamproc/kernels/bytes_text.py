@@ -8,14 +8,18 @@ caller then hands the row to the slow strict path, which decides what it is wort
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_dict import is_utf8
 from streamproc.kernels.bytes_raw import (
+    BLOCK,
     U64,
-    bytes_equal_to,
     int64,
+    load_i64,
     load_u8,
     load_u64,
+    store_i64,
+    store_u64,
+    string_ends,
     trailing_zeros,
 )
 
@@ -29,12 +33,15 @@ FIVES = np.array([5**n for n in range(DIGITS_MAX + 1)], np.uint64)
 HALVES = np.array([0.5**n for n in range(160)])
 _ENOUGH = U64(1 << 54)
 _MANTISSA_MAX = 10**18
+_WHOLE_MAX = 10**15
 
 _ZEROS = U64(0x3030303030303030)
 _HIGH = U64(0x8080808080808080)
 _OVER_NINE = U64(0x7676767676767676)
-_QUOTES = U64(0x2222222222222222)
-_BACKSLASHES = U64(0x5C5C5C5C5C5C5C5C)
+_CLOCK = U64(0x30303A30303A3030)  # 00:00:00
+_OVER_CLOCK = U64(
+    0x767A7F767A7F767D
+)  # sets the high bit beyond 29:59:59, digit by digit
 
 DAY_S = 86_400
 TIME_US_MIN = -62_135_510_400_000_000
@@ -43,7 +50,7 @@ TIME_US_MAX = 253_402_214_400_000_000
 """9999-12-31T00:00:00Z, exclusive."""
 
 
-@kernel
+@inlined
 def skip_space(at: int, end: int) -> int:
     """Return the first address that is not JSON white space, `end` at most."""
     while at < end:
@@ -54,25 +61,19 @@ def skip_space(at: int, end: int) -> int:
     return at
 
 
-@kernel
+@inlined
 def closing_quote(at: int, end: int) -> int:
     """Return the address of the first `"`, or -1 if a backslash or `end` comes first."""
     while at < end:
-        word = load_u64(at)
-        quotes = bytes_equal_to(word, _QUOTES)
-        slashes = bytes_equal_to(word, _BACKSLASHES)
-        if (quotes | slashes) != U64(0):
-            if slashes != U64(0) and (
-                quotes == U64(0) or trailing_zeros(slashes) < trailing_zeros(quotes)
-            ):
-                return -1
-            place = at + (trailing_zeros(quotes) >> 3)
-            return place if place < end else -1
-        at += 8
+        ends = string_ends(at)
+        if ends != U64(0):
+            place = at + trailing_zeros(ends)
+            return place if place < end and load_u8(place) == 34 else -1
+        at += BLOCK
     return -1
 
 
-@kernel
+@inlined
 def _leading_digits(word: np.uint64) -> int:
     x = word ^ _ZEROS
     over = ((x + _OVER_NINE) | x) & _HIGH
@@ -80,7 +81,7 @@ def _leading_digits(word: np.uint64) -> int:
     return 8 if over == U64(0) else trailing_zeros(over) >> 3
 
 
-@kernel
+@inlined
 def _value_of(word: np.uint64, count: int) -> int:
     x = (word ^ _ZEROS) << U64(64 - 8 * count)
     x = (x * U64(10) + (x >> U64(8))) & U64(0x00FF00FF00FF00FF)
@@ -137,6 +138,34 @@ def number(at: int, end: int) -> tuple[bool, bool, int, int, int]:
     return True, negative, mantissa, decimals, at
 
 
+@inlined
+def short_number(at: int, end: int) -> tuple[bool, bool, int, int, int]:
+    """Read what `number` reads, with the same answer, if it has at most 7 characters.
+
+    Without a branch on the number of digits, which no processor can foresee. Not certain
+    means: ask `number`.
+    """
+    negative = load_u8(at) == 45
+    if negative:
+        at += 1
+    word = load_u64(at)
+    whole = _leading_digits(word)
+    if whole == 0 or whole == 8 or (whole > 1 and (word & U64(0xFF)) == U64(48)):
+        return False, negative, int64(0), int64(0), at
+    count = whole
+    after = at + whole
+    if (word >> U64(8 * whole)) & U64(0xFF) == U64(46):
+        below = (U64(1) << U64(8 * whole)) - U64(1)
+        word = (word & below) | ((word >> U64(8)) & ~below)
+        count = _leading_digits(word)
+        after = at + count + 1
+        if count == whole or count == 7:
+            return False, negative, int64(0), int64(0), at
+    if after >= end or (load_u8(after) | 32) == 101:
+        return False, negative, int64(0), int64(0), at
+    return True, negative, _value_of(word, count), count - whole, after
+
+
 @kernel
 def _quotient(mantissa: np.uint64, decimals: int) -> float:
     """Return the double nearest to mantissa / 10**decimals, by long division.
@@ -162,7 +191,7 @@ def _quotient(mantissa: np.uint64, decimals: int) -> float:
     return float(int64(quotient)) * float(HALVES[shifted])
 
 
-@kernel
+@inlined
 def to_double(negative: bool, mantissa: int, decimals: int) -> tuple[bool, float]:
     """Return (certain, the nearest double): one division of exact doubles, or a long one."""
     if decimals > DIGITS_MAX or mantissa > _MANTISSA_MAX:
@@ -185,6 +214,9 @@ def epoch_us(
     """
     if decimals > 9 or unit_ns < 1:
         return False, int64(0)
+    if decimals == 0 and unit_ns == 1_000_000 and mantissa <= _WHOLE_MAX:
+        time = (-mantissa if negative else mantissa) * 1000
+        return TIME_US_MIN <= time < TIME_US_MAX, time
     # us = mantissa * unit_ns / (1000 * 10**decimals), as one exact division
     divisor = INT_POWERS[decimals] * 1000
     shared = min(divisor, unit_ns)  # both are powers of ten
@@ -259,6 +291,21 @@ def _zone_us(at: int, end: int) -> tuple[int, int]:
 
 
 @kernel
+def _date(at: int) -> tuple[bool, int]:
+    """Read `YYYY-MM-DD`, ten readable bytes: (certain, days since 1970-01-01)."""
+    year = _two(at) * 100 + _two(at + 2)
+    month = _two(at + 5)
+    day = _two(at + 8)
+    if load_u8(at + 4) != 45 or load_u8(at + 7) != 45:
+        return False, int64(0)
+    if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
+        return False, int64(0)
+    if day > _days_in(year, month):
+        return False, int64(0)
+    return True, day_number(year, month, day)
+
+
+@kernel
 def rfc3339_us(at: int, end: int) -> tuple[int, int]:
     """Read a whole RFC 3339 time: (1 with zone, 0 without, -1 not certain; µs since 1970).
 
@@ -267,34 +314,71 @@ def rfc3339_us(at: int, end: int) -> tuple[int, int]:
     """
     if end - at < 19 or end - at > 35:
         return -1, int64(0)
-    year = _two(at) * 100 + _two(at + 2)
-    month = _two(at + 5)
-    day = _two(at + 8)
+    certain, day = _date(at)
     hour = _two(at + 11)
     minute = _two(at + 14)
     second = _two(at + 17)
     between = load_u8(at + 10)
     if (
-        load_u8(at + 4) != 45
-        or load_u8(at + 7) != 45
+        not certain
         or ((between | 32) != 116 and between != 32)
         or load_u8(at + 13) != 58
         or load_u8(at + 16) != 58
     ):
         return -1, int64(0)
-    if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
-        return -1, int64(0)
-    if day > _days_in(year, month) or hour > 23 or minute > 59 or second > 59:
+    if hour > 23 or minute > 59 or second > 59:
         return -1, int64(0)
     fine, fraction, at = _fraction_us(at + 19, end)
     stated, east = _zone_us(at, end)
     if not fine or stated < 0:
         return -1, int64(0)
-    seconds = day_number(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second
+    seconds = day * DAY_S + hour * 3600 + minute * 60 + second
     time = seconds * 1_000_000 + fraction - east
     if time < TIME_US_MIN or time >= TIME_US_MAX:
         return -1, int64(0)
     return stated, time
+
+
+@kernel
+def remember_day(at: int, day: int) -> None:
+    """Note the date of a time that `rfc3339_us` accepted at `at`, for `known_day_us`."""
+    _, number = _date(at)
+    begin = number * DAY_S * 1_000_000
+    if TIME_US_MIN <= begin < TIME_US_MAX:
+        store_u64(day, load_u64(at))
+        store_u64(day + 8, load_u64(at + 3))
+        store_i64(day + 16, begin)
+
+
+@inlined
+def known_day_us(at: int, end: int, day: int) -> tuple[int, int]:
+    """Read a time in UTC of the day noted at address `day`: (address after or -1, µs since 1970).
+
+    Accepts a part of what `rfc3339_us` accepts, up to six decimals, with the same answer.
+    """
+    clock = load_u64(at + 11) ^ _CLOCK
+    if (
+        load_u64(at) != load_u64(day)
+        or load_u64(at + 3) != load_u64(day + 8)
+        or ((clock + _OVER_CLOCK) | clock) & _HIGH != U64(0)
+    ):
+        return -1, int64(0)
+    pairs = clock * U64(10) + (clock >> U64(8))
+    hour = int64(pairs & U64(0xFF))
+    minute = int64((pairs >> U64(24)) & U64(0xFF))
+    second = int64((pairs >> U64(48)) & U64(0xFF))
+    time = load_i64(day + 16) + (hour * 3600 + minute * 60 + second) * 1_000_000
+    at += 19
+    if load_u8(at) == 46:
+        word = load_u64(at + 1)
+        count = _leading_digits(word)
+        if count == 0 or count > 6:
+            return -1, int64(0)
+        time += _value_of(word, count) * INT_POWERS[6 - count]
+        at += 1 + count
+    if hour > 23 or at >= end or (load_u8(at) | 32) != 122:
+        return -1, int64(0)
+    return at + 1, time
 
 
 @kernel

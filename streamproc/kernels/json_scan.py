@@ -7,13 +7,14 @@ slow path (`streamproc.codecs.json_strict`). So it can be wrong in one way only,
 being slow. What it accepts, the strict path accepts with the same answer; a property
 test holds the two together.
 
-Technique: raw addresses, 8 bytes at a time; keys are compared as masked words in the
-order of the document before; numbers are exact or refused.
+Technique: raw addresses; what stands between values is compared in blocks of 32 bytes as
+far as documents are laid out like those before (`json_layout`), and read byte by byte from
+there on; numbers are exact or refused.
 """
 
-# ruff: noqa: PLR2004, PLR0917  (bytes by their ASCII codes; a set is no kernel type; flat)
+# ruff: noqa: PLR2004, PLR0917, FBT001  (bytes by their ASCII codes; a kernel is flat, and knows no keywords)
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_dict import NAME_BYTES_MAX, code_of
 from streamproc.kernels.bytes_raw import (
     I4,
@@ -24,24 +25,11 @@ from streamproc.kernels.bytes_raw import (
     load_f64,
     load_i64,
     load_u8,
-    store_f64,
     store_i64,
 )
-from streamproc.kernels.bytes_sheet import (
-    COUNT,
-    DEVICES,
-    NO_UNIT,
-    PROPERTIES,
-    UNITS,
-    finish,
-    first_time_here,
-    fits,
-    put,
-    set_unit,
-)
-from streamproc.kernels.bytes_text import (
-    skip_space,
-)
+from streamproc.kernels.bytes_sheet import COUNT, DEVICES, NO_UNIT, finish, fits, put
+from streamproc.kernels.bytes_text import skip_space
+from streamproc.kernels.json_layout import DONE, learn, learning_due, note, walk
 from streamproc.kernels.json_parts import (
     DEVICE,
     DEVICE_FROM_KEY,
@@ -49,23 +37,21 @@ from streamproc.kernels.json_parts import (
     FIRST,
     FLAGS,
     KEY_WORDS,
+    OTHER,
     PROPERTY,
     QUALITY,
     ROW,
     SIZE_MAX,
     TIME,
+    TRACE,
     UNIT,
     UNIT_MAP,
     VALUE,
     VALUES,
-    after_scalar,
     after_string,
     field_at,
-    take_name,
-    take_quality,
-    take_time,
-    take_value,
 )
+from streamproc.kernels.json_take import take
 
 _SINGLE = (1 << PROPERTY) | (1 << VALUE) | (1 << UNIT)
 _MANY = (1 << VALUES) | (1 << UNIT_MAP)
@@ -74,132 +60,62 @@ _MANY_NEEDS = (1 << VALUES) | (1 << TIME)
 
 
 @kernel
-def _take_member(
-    at: int, end: int, sheet: int, rules: int, scratch: int, field: int
+def _read_on(
+    at: int,
+    end: int,
+    seen: int,
+    started: bool,
+    sheet: int,
+    keys: int,
+    rules: int,
+    scratch: int,
+    trace: int,
 ) -> int:
-    """Read `"property":` and its value or unit; return the address after, or DOUBT."""
-    at, code = take_name(at, end, sheet + 8 * PROPERTIES)
-    if at < 0:
-        return DOUBT
+    """Read a document from its beginning or, if `started`, from behind a value.
+
+    Returns the bits of the fields read, `seen` included, or DOUBT. Notes every value in
+    `trace`, unless that is 0.
+    """
+    opener = 44 if started else 123
     at = skip_space(at, end)
-    if at >= end or load_u8(at) != 58:
-        return DOUBT
-    at = skip_space(at + 1, end)
-    if at >= end:
-        return DOUBT
-    first = load_i64(scratch + 8 * FIRST)
-    row = load_i64(scratch + 8 * ROW)
-    if field == VALUES:
-        at, value = take_value(at, end, rules, scratch)
-        ordinal = load_i64(sheet + 8 * COUNT) - first
-        if at < 0 or not first_time_here(sheet, row, code, ordinal):
-            return DOUBT
-        put(sheet, code, NO_UNIT, value)
-        return at
-    at, unit = take_name(at, end, sheet + 8 * UNITS)
-    if at < 0 or not set_unit(sheet, first, row, code, unit):
-        return DOUBT
-    return at
-
-
-@kernel
-def _take_members(
-    at: int, end: int, sheet: int, rules: int, scratch: int, field: int
-) -> int:
-    """Read a non-empty object of values or units; return the address after, or DOUBT."""
-    if load_u8(at) != 123:
-        return DOUBT
-    at = skip_space(at + 1, end)
     while at < end:
-        at = _take_member(at, end, sheet, rules, scratch, field)
-        if at < 0:
+        byte = load_u8(at)
+        if byte == 125 and opener == 44:
+            return seen if skip_space(at + 1, end) == end else DOUBT
+        if byte != opener:
             return DOUBT
-        at = skip_space(at, end)
+        opener = 44
+        at = skip_space(at + 1, end)
         if at >= end:
             return DOUBT
-        byte = load_u8(at)
-        if byte == 125:
-            return at + 1
-        if byte != 44:
-            return DOUBT
-        at = skip_space(at + 1, end)
-    return DOUBT
-
-
-@kernel
-def _take(
-    field: int, at: int, end: int, sheet: int, rules: int, scratch: int, seen: int
-) -> int:
-    """Read the value of a known key into the scratch area or the sheet."""
-    if field == TIME:
-        return take_time(at, end, rules, scratch)
-    if field == VALUE:
-        at, value = take_value(at, end, rules, scratch)
-        store_f64(scratch + 8 * VALUE, value)
-        return at
-    if field == QUALITY:
-        return take_quality(at, end, scratch)
-    if field == VALUES:
-        return _take_members(at, end, sheet, rules, scratch, field)
-    if field == UNIT_MAP:
-        # Units before their values: rare, so left to the strict path.
-        if (seen >> VALUES) & 1 == 0:
-            return DOUBT
-        return _take_members(at, end, sheet, rules, scratch, field)
-    table = DEVICES if field == DEVICE else (PROPERTIES if field == PROPERTY else UNITS)
-    at, code = take_name(at, end, sheet + 8 * table)
-    store_i64(scratch + 8 * field, code)
-    return at
-
-
-@kernel
-def _document(
-    at: int, end: int, sheet: int, keys: int, rules: int, scratch: int
-) -> int:
-    """Read one document; return the bits of the keys it has, or DOUBT."""
-    at = skip_space(at, end)
-    if at >= end or load_u8(at) != 123:
-        return DOUBT
-    at = skip_space(at + 1, end)
-    seen = 0
-    place = 0
-    while at < end:
-        field = field_at(at, end, keys, scratch, place)
-        if field >= 0:
-            if (seen >> field) & 1 != 0:
-                return DOUBT
-            at += load_i64(keys + 8 * KEY_WORDS * field)
-        else:
+        field = field_at(at, end, keys)
+        if field == OTHER:
             at = after_string(at, end)
             if at < 0:
                 return DOUBT
+        else:
+            if (seen >> field) & 1 != 0:
+                return DOUBT
+            at += load_i64(keys + 8 * KEY_WORDS * field)
         at = skip_space(at, end)
         if at >= end or load_u8(at) != 58:
             return DOUBT
         at = skip_space(at + 1, end)
         if at >= end:
             return DOUBT
-        if field >= 0:
-            at = _take(field, at, end, sheet, rules, scratch, seen)
-            seen |= 1 << field
-        else:
-            at = after_scalar(at, end)
+        start = at
+        at = take(field, at, end, sheet, rules, scratch, seen)
         if at < 0:
             return DOUBT
+        if field != OTHER:
+            seen |= 1 << field
+        if trace != 0:
+            note(trace, start, field, at)
         at = skip_space(at, end)
-        if at >= end:
-            return DOUBT
-        byte = load_u8(at)
-        if byte == 125:
-            return seen if skip_space(at + 1, end) == end else DOUBT
-        if byte != 44:
-            return DOUBT
-        at = skip_space(at + 1, end)
-        place += 1
     return DOUBT
 
 
-@kernel
+@inlined
 def _device_of(
     seen: int, sheet: int, rules: int, scratch: int, key: int, key_size: int
 ) -> int:
@@ -211,7 +127,7 @@ def _device_of(
     return code_of(sheet + 8 * DEVICES, key, key_size)
 
 
-@kernel
+@inlined
 def _row(
     at: int,
     end: int,
@@ -221,6 +137,7 @@ def _row(
     keys: int,
     rules: int,
     scratch: int,
+    layouts: int,
 ) -> bool:
     """Decode one record into the sheet; False leaves readings behind for the caller to drop."""
     first = load_i64(scratch + 8 * FIRST)
@@ -228,9 +145,19 @@ def _row(
     store_i64(scratch + 8 * QUALITY, int64(1))
     store_i64(scratch + 8 * FLAGS, int64(0))
     store_i64(scratch + 8 * UNIT, int64(NO_UNIT))
-    seen = _document(at, end, sheet, keys, rules, scratch)
-    if seen < 0:
+    at, seen, node = walk(at, end, layouts, sheet, rules, scratch)
+    if at < 0:
         return False
+    if node != DONE:
+        trace = int64(0)
+        if learning_due(layouts):
+            trace = scratch + 8 * TRACE
+            store_i64(trace, int64(0))
+        seen = _read_on(at, end, seen, node != 0, sheet, keys, rules, scratch, trace)
+        if seen < 0:
+            return False
+        if trace != 0:
+            learn(layouts, node, at, end, trace)
     if seen & _MANY != 0:
         if seen & _SINGLE != 0 or seen & _MANY_NEEDS != _MANY_NEEDS:
             return False
@@ -270,6 +197,7 @@ def scan_json(
     keys: U8,
     rules: I8,
     scratch: I8,
+    layouts: I8,
     sheet: I8,
     doubtful: U1,
     begin: int,
@@ -286,7 +214,8 @@ def scan_json(
         rows: int32[n], the row number to write.
         keys: uint64[FIELDS, KEY_WORDS], the quoted key names.
         rules: int64[RULES].
-        scratch: int64[SCRATCH_WORDS], kept between calls: the expected order of keys.
+        scratch: int64[SCRATCH_WORDS], kept between calls: the day met last.
+        layouts: int64[json_layout.WORDS], kept between calls: the layouts met so far.
         sheet: int64[bytes_sheet.WORDS], where readings go.
         doubtful: uint8[n], out: 1 where the strict path has to look.
         begin: where to start.
@@ -294,7 +223,8 @@ def scan_json(
     base = data.ctypes.data
     key_base = key_data.ctypes.data
     place = sheet.ctypes.data
-    note = scratch.ctypes.data
+    notes = scratch.ctypes.data
+    known = layouts.ctypes.data
     for i in range(begin, starts.size):
         size = ends[i] - starts[i]
         if starts[i] < 0 or size > rules[SIZE_MAX]:
@@ -317,7 +247,8 @@ def scan_json(
             place,
             keys.ctypes.data,
             rules.ctypes.data,
-            note,
+            notes,
+            known,
         )
         doubtful[i] = 0 if certain else 1
         if not certain:

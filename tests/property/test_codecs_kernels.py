@@ -2,7 +2,9 @@
 
 import math
 import random
+import re
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 from hypothesis import example, given
@@ -86,6 +88,40 @@ def test_what_is_no_number_is_never_certain_to_its_end(text: str) -> None:
         assert not text[:size].lstrip("-").startswith(("00", "01"))
 
 
+BEHIND = st.sampled_from([b",", b"}", b" ", b'"', b".", b"e", b"7", b"E5"])
+
+
+@given(
+    st.text("0123456789-+.eE ", max_size=10).map(str.encode) | NUMBERS.map(str.encode),
+    BEHIND,
+)
+@example(b"0.00000", b",")
+@example(b"1234567", b",")
+@example(b"12345678", b",")
+@example(b"123456.7", b"8")
+@example(b"-0", b"}")
+@example(b"00", b",")
+def test_a_short_number_is_what_number_reads(text: bytes, behind: bytes) -> None:
+    placed = Placed(text + behind)
+
+    short = bytes_text.short_number(placed.at, placed.end)
+
+    if short[0]:
+        assert short == bytes_text.number(placed.at, placed.end)
+    elif re.fullmatch(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?", text) and behind in b',} "':
+        assert len(text.lstrip(b"-")) > 7
+
+
+def test_every_number_of_four_characters_is_read_alike_both_ways() -> None:
+    for characters in product(b"0123459.-e,", repeat=4):
+        placed = Placed(bytes(characters) + b",")
+
+        short = bytes_text.short_number(placed.at, placed.end)
+
+        number = bytes_text.number(placed.at, placed.end)
+        assert short == number if number[0] else not short[0], characters
+
+
 TIMES = st.from_regex(
     r"[012][0-9]{3}-[01][0-9]-[0-3][0-9][Tt x][0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
     r"(\.[0-9]{0,10})?([Zz]|[+-][0-2][0-9]:[0-6][0-9])?",
@@ -113,6 +149,47 @@ def test_times_read_by_the_kernel_are_those_of_the_strict_path(text: str) -> Non
             expected[0],
             bool(expected[1] & Flag.TZ_ASSUMED),
         )
+
+
+DAYS = [
+    *("2026-03-01", "2026-03-02", "2026-03-11", "2025-03-01", "0001-01-01"),
+    *("9999-12-30", "9999-12-31"),
+]
+CLOCKS = st.from_regex(
+    r"[Tt x][0-3][0-9][:.][0-6][0-9]:[0-6:;/][0-9](\.[0-9]{0,8})?[Zz+x]?",
+    fullmatch=True,
+)
+
+
+@given(
+    st.sampled_from(DAYS), st.sampled_from(DAYS), CLOCKS, st.sampled_from(["T", "t"])
+)
+@example("2026-03-01", "2026-03-01", "T23:59:59.123456Z", "T")
+@example("2026-03-01", "2026-03-01", "T24:00:00Z", "T")
+@example("2026-03-01", "2026-03-01", "T23:59:60Z", "T")
+def test_a_time_of_a_known_day_is_what_rfc_3339_means(
+    known: str, day: str, clock: str, between: str
+) -> None:
+    memory = np.array([0, -1, 0], np.int64)
+    noted = Placed(f"{known}{between}00:00:00Z".encode())
+    bytes_text.remember_day(noted.at, memory.ctypes.data)
+    placed = Placed((day + clock).encode())
+
+    after, event_us = bytes_text.known_day_us(placed.at, placed.end, memory.ctypes.data)
+
+    stated, expected = bytes_text.rfc3339_us(placed.at, placed.end)
+    if after > 0:
+        stated, expected = bytes_text.rfc3339_us(placed.at, after)
+        assert (stated, event_us) == (1, expected)
+    elif stated == 1 and day == known and clock[0] == between and len(clock) < 17:
+        raise AssertionError(clock)
+
+
+def test_no_text_is_of_the_day_that_was_never_noted() -> None:
+    memory = np.array([0, -1, -1], np.int64)
+    for byte in (0, 255):
+        placed = Placed(bytes([byte]) * 11 + b"00:00:00Z")
+        assert bytes_text.known_day_us(placed.at, placed.end, memory.ctypes.data)[0] < 0
 
 
 @given(
@@ -182,7 +259,7 @@ def test_utf_8_is_what_python_decodes(data: bytes) -> None:
 
 
 NAMES = st.sampled_from(
-    [b"d%d" % k for k in range(9)] + [b"x" * 16, b"x" * 17, b"x" * 33]
+    [b"d%d" % k for k in range(9)] + [b"x" * size for size in (7, 8, 9, 15, 16, 17, 33)]
 )
 
 
