@@ -25,11 +25,12 @@ def columnar(
     """Return the columns of aiokafka records, bare or not, that arrived in offset order."""
     count = len(fetched)
     offsets = np.fromiter([r.offset for r in fetched], np.int64, count)
-    broker_ms = np.fromiter([r.timestamp for r in fetched], np.int64, count)
+    # Format 0 has no timestamps.
+    broker_ms = [-1 if r.timestamp is None else r.timestamp for r in fetched]
     return Records(
         origin=origin,
         offsets=offsets,
-        broker_us=microseconds(broker_ms),
+        broker_us=microseconds(np.fromiter(broker_ms, np.int64, count)),
         values=Payloads.of([r.value for r in fetched]),
         keys=Payloads.of([r.key for r in fetched]),
         span=span,
