@@ -55,8 +55,11 @@ def open_service(
     sinks = alert_sinks(settings, kafka.connection, clock)
     source = settings.source
     service: list[Service] = []
+    kafka_source = KafkaSource(kafka)
+    for note in kafka_source.notes:
+        observer.failed("reading", "slow_path", note)
     parts = ServiceParts(
-        source=KafkaSource(kafka),
+        source=kafka_source,
         store=root.store,
         decoder_for=Decoders(settings),
         schemas=make_schemas(settings, clock, lambda: service[0].stopping),
