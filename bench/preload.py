@@ -23,18 +23,26 @@ class Sent:
 
 
 def preload(
-    connection: KafkaConnection, topic: str, partitions: int, rows: int, devices: int
+    connection: KafkaConnection,
+    topic: str,
+    partitions: int,
+    rows: int,
+    devices: int,
+    *,
+    codec: str = "lz4",
 ) -> Sent:
-    """Create `topic` and fill it, lz4, in batches of some 3,600 records of 145 bytes."""
-    return asyncio.run(_preload(connection, topic, partitions, rows, devices))
+    """Create `topic` and fill it, in batches of some 3,600 records of 145 bytes."""
+    compression = None if codec == "none" else codec
+    producer = KafkaProduce(connection, compression=compression)
+    return asyncio.run(_preload(producer, topic, partitions, rows, devices))
 
 
 async def _preload(
-    connection: KafkaConnection, topic: str, partitions: int, rows: int, devices: int
+    fresh: KafkaProduce, topic: str, partitions: int, rows: int, devices: int
 ) -> Sent:
     total = 0.0
     sent = 0
-    async with KafkaProduce(connection, compression="lz4") as producer:
+    async with fresh as producer:
         await producer.create_topics([topic], partitions)
         for messages, added in _chunks(topic, partitions, rows, devices):
             await producer.send(messages)

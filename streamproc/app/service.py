@@ -78,8 +78,11 @@ def _parts(
 ) -> ServiceParts:
     clock, kafka = root.clock, kafka_options(settings)
     sinks = alert_sinks(settings, kafka.connection, clock)
+    kafka_source = KafkaSource(kafka)
+    for note in kafka_source.notes:
+        observer.failed("reading", "slow_path", note)
     return ServiceParts(
-        source=KafkaSource(kafka),
+        source=kafka_source,
         store=root.store,
         decoder_for=Decoders(settings),
         schemas=schemas,

@@ -2,7 +2,7 @@
 
 A kernel compiles once per set of argument types, so everything that `run` and `replay` do
 is done here once on a little data: through the codecs, through a processor of each kind,
-and by two replays into a throw-away root, the way files really travel. Nothing else is
+from a record batch, and by two replays into a throw-away root, the way files really travel. Nothing else is
 touched, and no configuration is read.
 """
 
@@ -36,6 +36,7 @@ from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
 from streamproc.config import load as load_settings
 from streamproc.config.zones import zone
 from streamproc.connectors.files.envelopes import EnvelopeWriter
+from streamproc.connectors.kafka_fetch import read_a_batch
 from streamproc.connectors.parquet_scatter import split
 from streamproc.core import sketch
 from streamproc.core.definition import (
@@ -101,6 +102,7 @@ def warm_up() -> dict[str, float]:
             decoded = decoder.decode(records)
             assert not decoded.rejects, decoded.rejects
             _process(records, decoder)
+    read_a_batch(b"value")
     _forget()
     _merge_sketches()
     with TemporaryDirectory(prefix="streamproc-warmup-") as folder:

@@ -148,9 +148,11 @@ class KafkaOptions:
     Defaults are those of EXACTLY_ONCE.md 1.3. `pattern` must match the whole name of a
     topic. `rebalance_timeout_s` has to exceed the drain budget, or a slow drain costs the
     partitions. `fetch_bytes_max` bounds one answer of one broker, `partition_bytes_max`
-    one partition in it, both compressed (A9); `records_max` bounds what one call of
-    `fetch` turns into Python objects on the event loop (20,000 take about 50 ms).
-    `topics_refresh_s` is how soon a new topic or partition is noticed.
+    one partition in it, both compressed (A9). `records_max` bounds what one call of
+    `fetch` returns: exactly for small numbers; as it stands to whole batches, up to 8 MiB
+    as received, some 50 ms of work for whoever reads them. `topics_refresh_s` is how soon
+    a new topic or partition is noticed. `raw` is there to be turned off: then records go
+    through aiokafka's objects, as they do with `headers`.
     """
 
     connection: KafkaConnection
@@ -166,8 +168,9 @@ class KafkaOptions:
     fetch_wait_ms: int = 250
     fetch_bytes_max: int = 32 * MEBIBYTE
     partition_bytes_max: int = 4 * MEBIBYTE
-    records_max: int = 20_000
+    records_max: int = 128 * 1024
     headers: bool = False
+    raw: bool = True
     ask_timeout_s: int = 10
     hint_timeout_s: int = 5
     stop_timeout_s: int = 10

@@ -16,20 +16,21 @@ promise about time and a drain can begin at any moment.
 Questions go over connections of their own (`kafka_probe`): on the consumer's they would wait.
 
 The consumer shares the caller's event loop with the heartbeats, so no CPU work may live there
-(A1, A2): what remains is aiokafka's parsing, about 50 ms for `records_max` = 20,000 records.
+(A1, A2): `kafka_fetch` makes `Records` of raw batches on a thread. What is on its way through
+that thread is judged by its gate only when it comes out.
 
 aiokafka's traps (EXACTLY_ONCE.md 2.1)
 --------------------------------------
 | trap | handled |
 |---|---|
-| A1, A2 | recorded: no CPU on the loop; `records_max` bounds what one fetch costs |
+| A1, A2 | no CPU on the loop: a thread and kernels without the GIL; the ordinary path is bounded, about 50 ms a fetch |
 | A3 | `_Listener.on_partitions_assigned` pauses and closes gates before its first await |
 | A4 | `_call` keeps a callback's failure, every `fetch` after it raises it |
 | A5 | `_poll` is never cancelled while the consumer lives; `timeout_ms` bounds it |
-| A6 | `hint` waits for its task `hint_timeout_s`, then takes the outcome as unknown |
+| A6 | `kafka_client.store` waits `hint_timeout_s`, then takes the outcome as unknown |
 | A7 | recorded: offsets are a hint, the commit log decides |
 | A8 | no deserialisers |
-| A9 | recorded: limits count compressed bytes; `max.message.bytes` is checked by `check` |
+| A9 | limits count compressed bytes; `kafka_batches` bounds what a batch may become, `check` looks at `max.message.bytes` |
 | A10 | `_fault_of`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
 | A11 | `_poll` names `_NOBODY` when nothing is assigned, never an empty list |
 | A12 | recorded: health is progress against `bounds`, judged by the runtime |
@@ -37,15 +38,15 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 | A14 | no transactions here; `kafka_produce` is idempotent only |
 | A15 | recorded: expired sessions reconnect with the same password |
 | A16 | recorded: new certificates need a restart (one context per client) |
-| A17 | fetch limits 4 MiB a partition, 32 MiB a broker |
-| A18 | `stop` has its own limit and survives `CancelledError` |
+| A17 | fetch limits 4 MiB a partition, 32 MiB a broker; received into arenas |
+| A18 | `kafka_client.finish` has its own limit and survives `CancelledError` |
 | further | the sticky assignor keeps its memory on the *class*: each source subclasses it |
 | further | an error raised by `getmany` also leaks `_fetch_count`: every one is fatal but `NoOffsetForPartitionError`, which the placeholder position makes rare |
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,6 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import (
     StickyPartitionAssignor,
 )
 from aiokafka.errors import (
-    IllegalStateError,
     KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -65,10 +65,11 @@ from aiokafka.errors import (
 )
 
 from streamproc.connectors.kafka_admin import KafkaAdmin
-from streamproc.connectors.kafka_bare import allow_bare_records, bare
+from streamproc.connectors.kafka_client import finish, position_of, store
 from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_fetch import path_for
 from streamproc.connectors.kafka_probe import KafkaProbe
-from streamproc.connectors.kafka_records import columnar, nothing
+from streamproc.connectors.kafka_records import nothing
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.core.ports import AssignmentListener, Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
@@ -104,10 +105,13 @@ class _Polled:
     `ends`: positions right after it; `before`: positions of open partitions before it.
     """
 
-    gates: dict[AioTopicPartition, tuple[_Gate, int]]
+    gates: "_Seen"
     before: dict[AioTopicPartition, int]
-    fetched: dict[AioTopicPartition, Sequence[Any]]
+    fetched: dict[AioTopicPartition, Sequence[Records]]
     ends: dict[AioTopicPartition, int]
+
+
+_Seen = dict[AioTopicPartition, tuple[_Gate, int]]
 
 
 class KafkaSource:
@@ -119,6 +123,7 @@ class KafkaSource:
 
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
+        self._path = path_for(options)
         self._probe = KafkaProbe(options.connection, timeout_s=options.ask_timeout_s)
         self._admin = KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s)
         self._consumer: AIOKafkaConsumer | None = None
@@ -127,6 +132,11 @@ class KafkaSource:
         self._polling: asyncio.Task[_Polled] | None = None
         self._kept: BaseException | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what does not work as it should, for somebody to say at the start."""
+        return self._path.notes
+
     # --- lifecycle ------------------------------------------------------------------
 
     async def start(self, listener: AssignmentListener) -> None:
@@ -134,12 +144,10 @@ class KafkaSource:
         assert self._consumer is None, "a source is started once"
         options = self._options
         assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
-        allow_bare_records()
         consumer = AIOKafkaConsumer(
-            partition_assignment_strategy=(assignor,),
-            value_deserializer=bare,
-            **options.aiokafka(),
+            partition_assignment_strategy=(assignor,), **options.aiokafka()
         )
+        self._path.prepare(consumer)
         self._listener = listener
         self._consumer = consumer
         try:
@@ -163,13 +171,14 @@ class KafkaSource:
         consumer, self._consumer = self._consumer, None
         self._gates.clear()
         if consumer is not None:
-            await _finish(consumer.stop(), self._options.stop_timeout_s)
+            await finish(consumer.stop(), self._options.stop_timeout_s)
         polling, self._polling = self._polling, None
         if polling is not None:
             # The consumer is gone: there is no count left to leak (A5).
             polling.cancel()
             await asyncio.wait({polling})
             _ = polling.cancelled() or polling.exception()
+        self._path.close()
         await self._probe.close()
         await self._admin.close()
 
@@ -197,43 +206,54 @@ class KafkaSource:
         except NoOffsetForPartitionError:
             return ()  # set before the placeholder position was; a seek will follow
         except KafkaError as error:
-            raise await self._fault_of(error) from error
+            fault = await self._fault_of(error)
+            if isinstance(fault, WorldError):
+                self._kept = fault  # the client's position may be beyond what was lost
+            raise fault from error
+        except Exception as error:
+            self._kept = error  # likewise
+            raise
 
     async def _poll(self, consumer: AIOKafkaConsumer, timeout_ms: int) -> _Polled:
-        """Ask aiokafka once; nothing is awaited between its answer and the positions."""
+        """Ask aiokafka once; nothing is awaited between its answer and the positions.
+
+        A partition that was moved meanwhile is named without records.
+        """
         gates = {tp: (gate, gate.epoch) for tp, gate in self._gates.items()}
         opened = [tp for tp, (gate, _) in gates.items() if gate.open]
         before = {}
         for tp in opened:
-            position = await _position(consumer, tp)
+            position = await position_of(consumer, tp)
             if position is not None:
                 before[tp] = position
         fetched = await consumer.getmany(
             *(opened or gates or (_NOBODY,)),
             timeout_ms=timeout_ms,
-            max_records=self._options.records_max,
+            max_records=self._path.items_max,
         )
         ends = {tp: await consumer.position(tp) for tp in fetched}
-        return _Polled(gates, before, fetched, ends)
+        wanted = {}
+        for tp, items in fetched.items():
+            gate = self._current(gates, tp)
+            if gate is not None and gate.next is not None:
+                wanted[tp] = items, OffsetSpan(gate.next, ends[tp])
+        made = await self._path.read(wanted)
+        return _Polled(gates, before, {tp: made.get(tp, ()) for tp in fetched}, ends)
 
     def _admit(self, polled: _Polled) -> Sequence[Records]:
         """Let through what is still wanted; set the client back where it is not."""
         if not polled.fetched:
             return self._admit_silence(polled)
-        admitted = []
-        for tp, fetched in polled.fetched.items():
-            gate = self._current(polled, tp)
+        admitted: list[Records] = []
+        for tp, made in polled.fetched.items():
+            gate = self._current(polled.gates, tp)
             if gate is None or gate.next is None:
                 continue
             if not gate.wanted:
                 self._client_seek(tp, gate.next)
                 continue
-            span = OffsetSpan(gate.next, polled.ends[tp])
-            gate.next = span.end
-            origin = TopicPartition(tp.topic, tp.partition)
-            admitted.append(
-                columnar(origin, fetched, span, headers=self._options.headers)
-            )
+            gate.next = polled.ends[tp]
+            admitted += made
         return admitted
 
     def _admit_silence(self, polled: _Polled) -> Sequence[Records]:
@@ -244,7 +264,7 @@ class KafkaSource:
         """
         admitted = []
         for tp, position in polled.before.items():
-            gate = self._current(polled, tp)
+            gate = self._current(polled.gates, tp)
             if gate is None or not gate.open or gate.next is None:
                 continue
             if position > gate.next:
@@ -253,9 +273,9 @@ class KafkaSource:
                 admitted.append(nothing(TopicPartition(tp.topic, tp.partition), span))
         return admitted
 
-    def _current(self, polled: _Polled, tp: AioTopicPartition) -> _Gate | None:
+    def _current(self, seen: _Seen, tp: AioTopicPartition) -> _Gate | None:
         """Return the partition's gate unless it was moved since the poll began."""
-        gate, epoch = polled.gates.get(tp, (None, 0))
+        gate, epoch = seen.get(tp, (None, 0))
         if gate is None or self._gates.get(tp) is not gate or gate.epoch != epoch:
             return None
         return gate
@@ -365,15 +385,7 @@ class KafkaSource:
         if consumer is None:
             return False
         tp = AioTopicPartition(partition.topic, partition.partition)
-        task = asyncio.create_task(consumer.commit({tp: (offset, note)}))
-        await asyncio.wait({task}, timeout=self._options.hint_timeout_s)
-        if not task.done():
-            task.cancel()
-            return False
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, (KafkaError, TimeoutError)):
-            raise error
-        return error is None and not task.cancelled()
+        return await store(consumer, {tp: (offset, note)}, self._options.hint_timeout_s)
 
     # --- the group ------------------------------------------------------------------
 
@@ -427,24 +439,3 @@ class _Bridge(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is un
 
     async def on_partitions_assigned(self, assigned: set[AioTopicPartition]) -> None:
         await self._source.assign(frozenset(assigned))
-
-
-async def _position(consumer: AIOKafkaConsumer, tp: AioTopicPartition) -> int | None:
-    """Return the client's position; does not wait, as every partition has one."""
-    try:
-        return int(await consumer.position(tp))
-    except IllegalStateError:
-        return None  # a rebalance is about to take it away
-
-
-async def _finish(stopping: Coroutine[Any, Any, None], timeout_s: float) -> None:
-    """Wait for a client to stop, but not for ever, and not for its `CancelledError` (A18)."""
-    task = asyncio.create_task(stopping)
-    await asyncio.wait({task}, timeout=timeout_s)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
-    if task.done() and not task.cancelled():
-        error = task.exception()
-        if error is not None and not isinstance(error, (KafkaError, OSError)):
-            raise error

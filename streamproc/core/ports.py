@@ -135,7 +135,10 @@ class Source(Protocol):
         ...
 
     async def fetch(self, timeout_ms: int) -> Sequence[Records]:
-        """Return what has arrived, at most one item a partition, within about `timeout_ms`.
+        """Return what has arrived within about `timeout_ms`.
+
+        Items of one partition are in the order of offsets, each span beginning where the
+        one before ended.
 
         Raises:
             SourceMismatch: a position the broker no longer has.

@@ -26,7 +26,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
         yield broker
 
 
-@pytest.fixture(params=["scripted", "embedded", "apache"])
+@pytest.fixture(params=["scripted", "embedded", "apache", "apache, ordinary path"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     if request.param == "scripted":
         yield ScriptedRig()
@@ -34,7 +34,8 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         with EmbeddedBroker() as broker:
             yield EmbeddedRig(broker)
     else:
-        yield ApacheRig(request.getfixturevalue("kafka"))
+        kafka: ApacheKafka = request.getfixturevalue("kafka")
+        yield ApacheRig(kafka, raw=request.param == "apache")
 
 
 @pytest.fixture

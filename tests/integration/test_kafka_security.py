@@ -30,14 +30,15 @@ async def refusal(connection: KafkaConnection) -> WorldError:
     return caught.value
 
 
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "ordinary"])
 async def test_the_right_password_works_from_end_to_end(
-    secure_kafka: ApacheKafka,
+    secure_kafka: ApacheKafka, raw: bool
 ) -> None:
     topic, listener = fresh("secure"), Recorder()
     async with KafkaProduce(secure_kafka.connection) as producer:
         await producer.create_topics([topic], 1)
         await producer.send([Message(topic, b"over TLS")])
-    source = KafkaSource(options_for(secure_kafka.connection, topics=(topic,)))
+    source = KafkaSource(options_for(secure_kafka.connection, topics=(topic,), raw=raw))
 
     await source.start(listener)
     (origin,) = await until_assigned(source, listener)

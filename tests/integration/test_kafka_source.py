@@ -25,6 +25,8 @@ from tests.support.kafka import (
     values_of,
 )
 
+BOTH_PATHS = pytest.mark.parametrize("raw", [True, False], ids=["raw", "ordinary"])
+
 
 @asynccontextmanager
 async def reading(
@@ -81,8 +83,9 @@ async def test_a_pattern_means_whole_names_and_finds_topics_created_later(
     assert [what for what, _ in listener.events] == ["assigned", "revoked", "assigned"]
 
 
+@BOTH_PATHS
 async def test_aborted_records_are_skipped_and_spans_pass_the_control_batches(
-    kafka: ApacheKafka,
+    kafka: ApacheKafka, raw: bool
 ) -> None:
     origin = await create(kafka, fresh("transactions"))
     producer = AIOKafkaProducer(
@@ -98,7 +101,7 @@ async def test_aborted_records_are_skipped_and_spans_pass_the_control_batches(
             await producer.abort_transaction()
 
     listener = Recorder()
-    async with reading(kafka, listener, topics=(origin.topic,)) as source:
+    async with reading(kafka, listener, topics=(origin.topic,), raw=raw) as source:
         open_at(source, 0, *await until_assigned(source, listener))
         bounds = await source.bounds(origin)
         batches = await take(source, 2, end=bounds.end)
@@ -119,14 +122,15 @@ async def test_aborted_records_are_skipped_and_spans_pass_the_control_batches(
     await source.stop()
 
 
+@BOTH_PATHS
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-async def test_every_codec_is_read(kafka: ApacheKafka, codec: str) -> None:
+async def test_every_codec_is_read(kafka: ApacheKafka, codec: str, raw: bool) -> None:
     origin = await create(kafka, fresh(codec))
     values = [b"%d " % n * 50 for n in range(500)]
     await produce(kafka, origin.topic, values, codec)
 
     listener = Recorder()
-    async with reading(kafka, listener, topics=(origin.topic,)) as source:
+    async with reading(kafka, listener, topics=(origin.topic,), raw=raw) as source:
         open_at(source, 0, *await until_assigned(source, listener))
         assert values_of(await take(source, 500)) == values
         one = await source.read_one(origin, 77)

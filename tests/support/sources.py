@@ -99,6 +99,7 @@ class KafkaRig(Rig):
     """Our Kafka source on some broker."""
 
     session_s = 6
+    raw = True
 
     def __init__(self, connection: KafkaConnection) -> None:
         super().__init__()
@@ -118,6 +119,7 @@ class KafkaRig(Rig):
                 ask_timeout_s=3,
                 session_timeout_s=self.session_s,
                 stop_timeout_s=2,
+                raw=self.raw,
             )
         )
 
@@ -180,8 +182,9 @@ class EmbeddedRig(KafkaRig):
 class ApacheRig(KafkaRig):
     """A real broker; cutting it off has a test of its own, on a broker of its own."""
 
-    def __init__(self, broker: ApacheKafka) -> None:
+    def __init__(self, broker: ApacheKafka, *, raw: bool = True) -> None:
         super().__init__(broker.connection)
+        self.raw = raw
 
     async def create(self, partitions: int) -> None:
         async with KafkaAdmin(self.connection) as admin:

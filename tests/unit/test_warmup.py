@@ -4,6 +4,9 @@ from typing import Any
 
 from streamproc import kernels
 from streamproc.app.warmup import cache_counts, warm_up
+from streamproc.codecs.encode import WireReading, encode_json
+from streamproc.codecs.select import make_decoder
+from streamproc.connectors.kafka_fetch import read_a_batch
 from streamproc.kernels import scatter
 
 
@@ -19,3 +22,14 @@ def test_a_second_warmup_finds_every_kernel_ready() -> None:
     place: Any = scatter.place
     assert len(place.signatures) == 4, "columns of 1, 2, 4 and 8 bytes"
     assert kernels.__path__, "counted from the package's own modules"
+
+
+def test_records_of_a_raw_batch_are_of_the_types_that_were_compiled() -> None:
+    (value,) = encode_json([WireReading("device", "pm10", 0, 1.5)])
+    warm_up()
+    before = cache_counts()
+
+    decoded = make_decoder("json").decode(read_a_batch(value))
+
+    assert len(decoded.readings) == 1
+    assert cache_counts() == before
