@@ -17,23 +17,23 @@ windows = [{{ name = "1m", every = "1m" }}]
 """
 
 
-def told(folder: Path) -> list[str]:
+async def told(folder: Path) -> list[str]:
     path = folder / "told.toml"
     path.write_text(CONFIG.format(root=folder / "data"))
     totals = Totals()
-    with open_service(load_settings(path, {}), observers=(totals,)):
+    async with open_service(load_settings(path, {}), observers=(totals,)):
         return totals.errors
 
 
-def test_an_aiokafka_nobody_knows_is_reported_once(
+async def test_an_aiokafka_nobody_knows_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aiokafka, "__version__", "0.99.0")
 
-    (error,) = told(tmp_path)
+    (error,) = await told(tmp_path)
 
     assert error.startswith("reading: slow_path: aiokafka 0.99.0: only 0.13 and 0.14")
 
 
-def test_a_known_aiokafka_is_nothing_to_report(tmp_path: Path) -> None:
-    assert told(tmp_path) == []
+async def test_a_known_aiokafka_is_nothing_to_report(tmp_path: Path) -> None:
+    assert await told(tmp_path) == []
