@@ -94,8 +94,8 @@ class Bounded(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Close the file; safe twice."""
-        if not self.closed:
+        """Close the file; safe twice, and where it was never opened, as io's finalizer does."""
+        if not self.closed and hasattr(self, "_file"):
             self._file.close()
         super().close()
 
