@@ -71,11 +71,13 @@ def started(broker: ApacheKafka) -> ApacheKafka:
     return broker
 
 
-_CERTIFICATES = """
+# With the extensions that Python 3.13 and later insist on.
+_CERTIFICATES = r"""
 set -e
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.pem
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.pem \
+  -addext keyUsage=critical,keyCertSign,cRLSign
 openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout b.key -out b.csr
-printf 'subjectAltName=DNS:localhost' > names
+printf 'subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n' > names
 openssl x509 -req -in b.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out b.crt
 openssl pkcs8 -topk8 -nocrypt -in b.key -out b.p8
 cat b.p8 b.crt ca.pem > broker.pem
