@@ -207,7 +207,7 @@ class ServiceProcess:
     def signal(self, number: int) -> None:
         os.kill(self.child.pid, number)
 
-    def ended(self, timeout_s: float = 60.0) -> int:
+    def ended(self, timeout_s: float = 180.0) -> int:
         """Wait for its end and return its code, negative for a signal."""
         out, errors = self.child.communicate(timeout=timeout_s)
         self.said += [json.loads(line) for line in out.splitlines()]
