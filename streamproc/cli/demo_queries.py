@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import duckdb
 import polars as pl
 from rich.syntax import Syntax
 
@@ -52,6 +51,8 @@ def _polars(root: Path) -> pl.DataFrame:
 
 
 def _duckdb(query: str, root: Path) -> pl.DataFrame:
+    import duckdb  # noqa: PLC0415  (only here: a process that loaded it may complain of leaks as it ends)
+
     answer = duckdb.sql(query.format(root=root))
     assert answer is not None, "a query has an answer"
     return pl.DataFrame(answer.to_arrow_table())
