@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PYTHON = [b for d in ("README.md", "docs/analyst.md") for b in blocks(d, "python")]
 
 
-# The one line for Spark is not run: PySpark is not installed, and the document says so.
+# The one line for Spark is not run: PySpark is no requirement. The document says what it was tried with.
 @pytest.mark.parametrize("code", [b for b in PYTHON if "spark." not in b])
 def test_python_of_the_documents_runs(
     place: Path, code: str, monkeypatch: pytest.MonkeyPatch
