@@ -26,6 +26,7 @@ from streamproc.kernels.bytes_raw import (
     load_u8,
     load_u64,
     low_bytes,
+    prefetch,
     store_i32,
     store_i64,
     store_u64,
@@ -50,17 +51,45 @@ def mix(state: np.uint64, word: np.uint64) -> np.uint64:
 
 
 @inlined
-def hash_of(address: int, size: int) -> np.uint64:
-    """Return the hash of `size` bytes; reads up to 7 bytes beyond (see `bytes_raw`)."""
-    state = _SEED
-    left = size
-    while left >= 8:
-        state = mix(state, load_u64(address))
-        address += 8
-        left -= 8
-    if left > 0:
-        state = mix(state, low_bytes(load_u64(address), left))
+def _head(address: int, size: int) -> tuple[np.uint64, np.uint64]:
+    """Return the first 16 bytes of a name of `size` ≥ 1 bytes, zeros behind its end.
+
+    No branch on the size, which differs from name to name.
+    """
+    shift = U64(4 * min(max(size - 8, 0), 8))
+    second = ((U64(1) << shift) << shift) - U64(1)
+    first = ~U64(0) >> U64(64 - 8 * min(size, 8))
+    return load_u64(address) & first, load_u64(address + 8) & second
+
+
+@inlined
+def _hash(first: np.uint64, second: np.uint64, address: int, size: int) -> np.uint64:
+    """Return the hash of a name whose head is known; reads as far as `_head` and 7 bytes more."""
+    state = mix(mix(_SEED, first), second)
+    if size > 16:
+        address += 16
+        left = size - 16
+        while left >= 8:
+            state = mix(state, load_u64(address))
+            address += 8
+            left -= 8
+        if left > 0:
+            state = mix(state, low_bytes(load_u64(address), left))
     return (state ^ U64(size)) * _LAST
+
+
+@inlined
+def _slot(table: int, state: np.uint64) -> int:
+    """Return the number of the slot to look at first."""
+    return int64(state >> U64(64 - load_i64(table + 8 * BITS)))
+
+
+@inlined
+def expect(table: int, address: int, size: int) -> None:
+    """Fetch the slot of a name that may be asked for soon, of `size` ≥ 1 readable bytes."""
+    first, second = _head(address, size)
+    state = _hash(first, second, address, size)
+    prefetch(load_i64(table + 8 * SLOTS) + SLOT_BYTES * _slot(table, state))
 
 
 @inlined
@@ -144,14 +173,12 @@ def code_of(table: int, address: int, size: int) -> int:
     """
     if size < 1 or size > NAME_BYTES_MAX:
         return NOT_A_NAME
-    state = hash_of(address, size)
-    bits = load_i64(table + 8 * BITS)
-    mask = (1 << bits) - 1
-    first = low_bytes(load_u64(address), min(size, 8))
-    second = low_bytes(load_u64(address + 8), min(size - 8, 8)) if size > 8 else U64(0)
+    first, second = _head(address, size)
+    state = _hash(first, second, address, size)
+    mask = (1 << load_i64(table + 8 * BITS)) - 1
     offsets = load_i64(table + 8 * OFFSETS)
     data = load_i64(table + 8 * DATA)
-    place = int64(state >> U64(64 - bits))
+    place = _slot(table, state)
     slot = load_i64(table + 8 * SLOTS) + SLOT_BYTES * place
     while load_i32(slot + 8) != 0:
         if (

@@ -17,6 +17,8 @@ from streamproc.kernels.bytes_sheet import (
 from streamproc.kernels.bytes_text import skip_space
 from streamproc.kernels.json_parts import (
     DEVICE,
+    DEVICE_AT,
+    DEVICE_SIZE,
     DOUBT,
     FIRST,
     OTHER,
@@ -114,6 +116,10 @@ def take(
             return DOUBT
         return _take_members(at, end, sheet, rules, scratch, field)
     table = DEVICES if field == DEVICE else (PROPERTIES if field == PROPERTY else UNITS)
+    start = at + 1
     at, code = take_name(at, end, sheet + 8 * table)
     store_i64(scratch + 8 * field, code)
+    if field == DEVICE:
+        store_i64(scratch + 8 * DEVICE_AT, start)
+        store_i64(scratch + 8 * DEVICE_SIZE, at - 1 - start)
     return at

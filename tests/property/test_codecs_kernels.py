@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -291,6 +292,17 @@ def test_codes_are_given_in_the_order_names_are_first_met(
         )
         assert code == (known.setdefault(name, len(known)) if good and name else -1)
     assert done == len(names)
+
+
+@pytest.mark.parametrize("size", [*range(1, 42), 255, 256])
+def test_names_of_one_size_that_differ_in_one_byte_are_not_the_same(size: int) -> None:
+    names = [b"a" * at + b"b" + b"a" * (size - at - 1) for at in range(size)]
+    twice = [*names, b"a" * size, *names]  # each is followed by another one this time
+    table = Sheet()._names[bytes_sheet.DEVICES]
+
+    codes = table.intern(records_of(twice).values)
+
+    assert codes.tolist() == [*range(size + 1), *range(size)]
 
 
 @given(st.lists(st.integers(0, 3000), max_size=400))
