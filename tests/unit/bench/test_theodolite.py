@@ -38,7 +38,7 @@ def test_a_load_is_sustained_or_not_or_was_never_sent() -> None:
 
 def test_the_most_is_the_greatest_that_was_sustained() -> None:
     def result(sensors: int, verdict: str) -> Result:
-        return Result(sensors, verdict, *(0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0))
+        return Result(sensors, verdict, *(0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0))
 
     results = [result(10, "sustained"), result(20, "sustained"), result(30, "invalid")]
     assert most(results) == 20
