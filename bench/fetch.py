@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.child import run_child
 from bench.machine import facts
-from bench.preload import preload
+from bench.preload import Load, preload
 from streamproc.connectors import kafka_fetch
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
@@ -95,14 +95,8 @@ def report(arguments: argparse.Namespace) -> None:
         for codec in arguments.codec:
             topic = f"fetch-{codec}"
             preload(
-                *(
-                    kafka.connection,
-                    topic,
-                    arguments.partitions,
-                    arguments.rows,
-                    10_000,
-                ),
-                codec=codec,
+                kafka.connection,
+                Load(topic, arguments.partitions, arguments.rows, 10_000, codec=codec),
             )
             for path in PATHS:
                 laps = [

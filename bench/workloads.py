@@ -68,17 +68,22 @@ def with_lateness(made: Definition, minutes: int) -> Definition:
     return replace(made, windows=(window,))
 
 
-def columns(rows: int, devices: int, lap: int = 0) -> dict[str, np.ndarray]:
-    """Return device number, property number, event time and value of `rows` readings."""
+def columns(
+    rows: int, devices: int, lap: int = 0, interval_us: int = MINUTE_US
+) -> dict[str, np.ndarray]:
+    """Return device number, property number, event time and value of `rows` readings.
+
+    A device reports once an interval, up to 5 s late but never out of its own order.
+    """
     rng = np.random.default_rng(lap + 1)
     index = np.arange(lap * rows, (lap + 1) * rows, dtype=np.int64)
     device = index % devices
     event_us = (
         START_US
-        + index // devices * MINUTE_US
-        + index % devices * (MINUTE_US // max(devices, 1))
+        + index // devices * interval_us
+        + index % devices * (interval_us // max(devices, 1))
     )
-    event_us = event_us - rng.integers(0, 5_000_000, rows)
+    event_us = event_us - rng.integers(0, min(5_000_000, interval_us * 5 // 6), rows)
     value = np.round(rng.gamma(4.0, 7.0, rows), 1)
     return {
         "device": device,

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event, Thread
 from typing import IO, Any
 
 import psutil
+
+from bench.child import peak_bytes
 
 POLL_S = 0.2
 SAID_MAX = 200
@@ -88,7 +89,7 @@ class _Watch:
     def _look(self) -> None:
         while not self._done.wait(POLL_S):
             sizes = self._of_tree(lambda one: one.memory_info().rss)
-            peak = _peak_bytes(self._process.pid)
+            peak = peak_bytes(self._process.pid)
             self.rss_max_bytes = max(self.rss_max_bytes, int(sum(sizes)), peak)
 
     def _cpu_s(self) -> float:
@@ -150,18 +151,6 @@ def run_measured(
         started_cpu_s,
         watch.document,
     )
-
-
-def _peak_bytes(pid: int) -> int:
-    """Return the largest the process has been since its exec; 0 where it is gone.
-
-    `ru_maxrss` is of no use: it begins with the size of the process that forked it.
-    """
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def _kill_after(pid: int, limit_s: float, over: Event) -> None:
