@@ -166,9 +166,9 @@ class KafkaOptions:
     max_poll_interval_s: int = 300
     topics_refresh_s: int = 60
     fetch_wait_ms: int = 250
-    fetch_bytes_max: int = 32 * MEBIBYTE
+    fetch_bytes_max: int = 16 * MEBIBYTE
     partition_bytes_max: int = 4 * MEBIBYTE
-    records_max: int = 128 * 1024
+    records_max: int = 64 * 1024
     headers: bool = False
     raw: bool = True
     ask_timeout_s: int = 10
