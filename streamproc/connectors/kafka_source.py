@@ -38,7 +38,7 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 | A14 | no transactions here; `kafka_produce` is idempotent only |
 | A15 | recorded: expired sessions reconnect with the same password |
 | A16 | recorded: new certificates need a restart (one context per client) |
-| A17 | fetch limits 4 MiB a partition, 32 MiB a broker; received into arenas |
+| A17 | fetch limits 4 MiB a partition, 16 MiB a broker; received into arenas |
 | A18 | `kafka_client.finish` has its own limit and survives `CancelledError` |
 | further | the sticky assignor keeps its memory on the *class*: each source subclasses it |
 | further | an error raised by `getmany` also leaks `_fetch_count`: every one is fatal but `NoOffsetForPartitionError`, which the placeholder position makes rare |
