@@ -36,7 +36,7 @@ Made = dict[AioTopicPartition, Sequence[Records]]
 _RECORDS_ON_LOOP_MAX: Final = 20_000
 """The ordinary path makes them on the event loop: about 50 ms without heartbeats."""
 
-_IDLE_FRAMES: Final = 2
+_IDLE_FRAMES: Final = 1
 
 
 class FetchPath(ABC):

@@ -168,7 +168,7 @@ class KafkaOptions:
     fetch_wait_ms: int = 250
     fetch_bytes_max: int = 16 * MEBIBYTE
     partition_bytes_max: int = 4 * MEBIBYTE
-    records_max: int = 64 * 1024
+    records_max: int = 32 * 1024
     headers: bool = False
     raw: bool = True
     ask_timeout_s: int = 10

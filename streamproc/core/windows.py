@@ -26,7 +26,7 @@ I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
 
 
-OUT_ROWS_KEPT = 1 << 16
+OUT_ROWS_KEPT = 1 << 14
 """Rows of closed windows for which the store keeps room; those of a larger close are given away."""
 
 

@@ -15,6 +15,7 @@ _OLD_COLLECTIONS = 100
 # Parameters of glibc's mallopt(3), and their values: the largest that are allowed.
 _TRIM_THRESHOLD: Final = (-1, (1 << 31) - 1)
 _MMAP_THRESHOLD: Final = (-3, 32 << 20)
+_ARENAS_MAX: Final = (-8, 1)
 
 
 def set_for_streaming() -> None:
@@ -52,3 +53,5 @@ def _keep_pages() -> None:
     if mallopt is not None:
         mallopt(*_TRIM_THRESHOLD)
         mallopt(*_MMAP_THRESHOLD)
+        # What one thread frees the others use: they hand columns on, and rarely meet.
+        mallopt(*_ARENAS_MAX)
