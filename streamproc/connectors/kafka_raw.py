@@ -192,8 +192,10 @@ def _take_over(connection: Any, pool: ArenaPool) -> bool:
     The connection's reading task goes on waiting at its stream, which gets no more bytes but
     still learns when the connection ends: then the task fails what waits, as ever.
     """
+    if not connection.connected():
+        return False  # lost between its last answer and now
     transport, reader = connection._writer.transport, connection._reader  # noqa: SLF001 (as above)
-    if reader._buffer or reader.at_eof() or connection._requests:  # noqa: SLF001 (as above)
+    if reader._buffer or connection._requests:  # noqa: SLF001 (as above)
         return False
     try:
         transport.set_protocol(_Frames(connection, pool))

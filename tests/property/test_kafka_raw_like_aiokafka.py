@@ -232,6 +232,16 @@ def test_formats_0_and_1_are_read_among_the_others() -> None:
         assert found == _batch_by_batch(asked)
 
 
+def test_a_batch_that_was_too_large_to_be_fetched_is_told_from_none() -> None:
+    """Both answers together are what aiokafka makes `RecordTooLargeError` of."""
+    batch = Batch(0, [Rec(0)]).encode()
+    for data in [batch[:size] for size in range(len(batch) + 1)]:
+        ours, theirs = MessageSet(ArenaPool(0), data), MemoryRecords(data)
+
+        assert ours.has_next() == theirs.has_next() == (data == batch)
+        assert ours.size_in_bytes() == theirs.size_in_bytes() == len(data)
+
+
 def _batch_by_batch(asked: Response) -> tuple[list[Seen], int, None]:
     """Return what aiokafka reads, given one batch at a time and what was aborted so far."""
     seen: list[Seen] = []

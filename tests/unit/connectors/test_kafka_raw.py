@@ -352,5 +352,12 @@ async def test_requests_that_wait_fail_as_soon_as_the_connection_is_lost() -> No
     await server.wait_closed()
 
 
+async def test_a_connection_that_is_lost_at_once_is_left_alone() -> None:
+    """aiokafka finds out when it is used, as it does without us."""
+    connection = conn.AIOKafkaConnection("localhost", 9)
+
+    assert not kafka_raw._take_over(connection, ArenaPool(MEBIBYTE))
+
+
 async def _nothing() -> None:
     pass
