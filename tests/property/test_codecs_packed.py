@@ -148,17 +148,36 @@ def test_any_layout_and_any_bytes(options: PackedOptions, data: st.DataObject) -
     held_against_naive(options, batch, accepted)
 
 
+SECOND_US = 10**6
+EDGES_US = [
+    *(TIME_US_MIN - SECOND_US, TIME_US_MIN, -SECOND_US),
+    *(TIME_US_MAX - SECOND_US, TIME_US_MAX),
+]
+
+
 def random_reading(rng: random.Random, options: PackedOptions) -> WireReading:
     low = 0 if options.time_type == "u32" else -(2**40)
+    time_us = rng.randrange(low, 2**32) * UNIT_NS[options.time_unit] // 1000
+    if (
+        options.time_type == "i64"
+        and options.time_unit != "ns"
+        and not rng.randrange(8)
+    ):
+        time_us = rng.choice(EDGES_US)
     value = options.value_scale * rng.randrange(-(2**15), 2**15) / 2
+    if options.value_type[0] == "f" and not rng.randrange(8):
+        value = rng.choice([math.nan, math.inf, -math.inf])
+    elif not math.isfinite(value):
+        value = options.value_scale
+    number = str(rng.choice([rng.randrange(2**32), 7]))
     return WireReading(
-        options.device_prefix + str(rng.choice([rng.randrange(2**32), 7]))[: options.device_length or None],
+        options.device_prefix + number[: options.device_length or None],
         rng.choice(sorted(options.properties.values())),
-        rng.randrange(low, 2**32) * UNIT_NS[options.time_unit] // 1000,
-        value if math.isfinite(value) else options.value_scale,
+        time_us,
+        value,
         None,
         rng.choice([None, -128, 0, 127]),
-    )  # fmt: skip
+    )
 
 
 def test_mutated_packed_records_are_read_rightly_or_not_at_all() -> None:
