@@ -60,12 +60,14 @@ def decoder_of(name: str) -> Decoder:
         decoder.learn(1, WireSchema("avro", READING_AVSC))
     elif name == "json":
         decoder = make_decoder("json")
+    elif name == "packed":
+        decoder = make_decoder("packed", w.PACKED)
     else:
         decoder = make_decoder("arrow")
     return decoder
 
 
-@pytest.mark.parametrize("name", ["json", "avro", "protobuf", "arrow"])
+@pytest.mark.parametrize("name", ["json", "avro", "protobuf", "arrow", "packed"])
 def test_decode(benchmark: BenchmarkFixture, name: str) -> None:
     decoder = decoder_of(name)
     records = w.records(w.encoded(name, ROWS, 10_000))

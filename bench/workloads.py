@@ -11,8 +11,10 @@ from streamproc.codecs.encode import (
     encode_arrow,
     encode_avro,
     encode_json,
+    encode_packed,
     encode_protobuf,
 )
+from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.core.definition import (
     CitySpec,
     Definition,
@@ -25,6 +27,20 @@ from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
 
 MINUTE_US = 60_000_000
+PACKED = PackedOptions(
+    size=24,
+    device_at=0,
+    device_type="u32",
+    device_prefix="razlog-",
+    property_at=4,
+    property_type="u16",
+    properties=dict(enumerate(("pm10", "pm2_5", "no2", "temperature"))),
+    time_at=8,
+    time_type="i64",
+    time_unit="us",
+    value_at=16,
+    value_type="f64",
+)
 START_US = 1_772_323_200_000_000
 TOPIC = "telemetry.razlog"
 ORIGIN = TopicPartition(TOPIC, 0)
@@ -127,6 +143,8 @@ def encoded(name: str, rows: int, devices: int) -> list[bytes]:
         return encode_avro(readings, 1)
     if name == "protobuf":
         return encode_protobuf(readings, 1)
+    if name == "packed":
+        return [encode_packed([reading], PACKED) for reading in readings]
     return [encode_arrow(readings[i : i + 1000]) for i in range(0, rows, 1000)]
 
 

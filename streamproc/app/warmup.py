@@ -28,8 +28,10 @@ from streamproc.codecs.encode import (
     encode_avro,
     encode_json,
     encode_json_many,
+    encode_packed,
     encode_protobuf,
 )
+from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.select import make_decoder
 from streamproc.codecs.strict import FieldOptions
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
@@ -141,10 +143,25 @@ def _decoders() -> Mapping[str, Decoder]:
         "avro": avro,
         "protobuf": protobuf,
         "arrow": make_decoder("arrow"),
+        "packed": make_decoder("packed", _PACKED),
     }
 
 
 _PROTOBUF = FieldOptions(time="time_us", time_unit="us")
+_PACKED = PackedOptions(
+    size=24,
+    device_at=0,
+    device_type="u32",
+    device_prefix="device-",
+    property_at=4,
+    property_type="u16",
+    properties={1: "pm10"},
+    time_at=8,
+    time_type="i64",
+    time_unit="us",
+    value_at=16,
+    value_type="f64",
+)
 
 
 def _payloads(name: str) -> Iterator[list[bytes]]:
@@ -162,6 +179,11 @@ def _payloads(name: str) -> Iterator[list[bytes]]:
         yield encode_avro(readings, 1)
     elif name == "protobuf":
         yield encode_protobuf(readings, 1)
+    elif name == "packed":
+        yield [encode_packed([reading], _PACKED) for reading in readings]
+        # More devices than a name table begins with: it is made anew.
+        many = [readings[0]._replace(device=f"device-{n}") for n in range(9_000)]
+        yield [encode_packed(many[k : k + 9], _PACKED) for k in range(0, 9_000, 9)]
     else:
         yield [encode_arrow(readings)]
 

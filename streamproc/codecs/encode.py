@@ -12,6 +12,8 @@ import msgspec
 import pyarrow as pa
 
 from streamproc.codecs.confluent import frame
+from streamproc.codecs.packed_strict import PackedOptions, struct_of
+from streamproc.codecs.strict import UNIT_NS
 from streamproc.codecs.wire_schemas import READING_AVSC
 from streamproc.core.schemas import NAME, TIME
 
@@ -163,3 +165,27 @@ def encode_arrow(readings: Sequence[WireReading]) -> bytes:
     with pa.ipc.new_stream(sink, _ARROW) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_ARROW))
     return sink.getvalue().to_pybytes()
+
+
+def encode_packed(readings: Iterable[WireReading], options: PackedOptions) -> bytes:
+    """Return one record of a layout that holds all readings, one or more.
+
+    Raises:
+        KeyError: a property without a code.
+        ValueError, struct.error: a device or a number that does not fit.
+    """
+    layout, order = struct_of(options), options.order()
+    codes = {name: code for code, name in options.properties.items()}
+    parts = []
+    for reading in readings:
+        device = reading.device.removeprefix(options.device_prefix)
+        raw = reading.value / options.value_scale
+        fields: dict[str, object] = {
+            "device": device.encode() if options.device_type == "text" else int(device),
+            "property": codes[reading.property],
+            "time": reading.time_us * 1000 // UNIT_NS[options.time_unit],
+            "value": round(raw) if options.value_type[0] == "i" else raw,
+            "quality": 1 if reading.quality is None else reading.quality,
+        }
+        parts.append(layout.pack(*(fields[name] for name in order)))
+    return b"".join(parts)

@@ -6,23 +6,27 @@ from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
+from streamproc.codecs.packed import Packed
+from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.protobuf import ConfluentProtobuf
 from streamproc.codecs.strict import FieldOptions
 from streamproc.core.ports import Decoder
 
-Format = Literal["json", "avro", "protobuf", "arrow"]
+Format = Literal["json", "avro", "protobuf", "arrow", "packed"]
+Options = FieldOptions | PackedOptions
 
 
 def make_decoder(
     format: Format,  # noqa: A002  (the configuration's word)
-    options: FieldOptions | None = None,
+    options: Options | None = None,
 ) -> Decoder:
     """Return the decoder of a format.
 
     Args:
         format: what the topic's records are.
         options: `JsonOptions` for json, `FieldOptions` for avro and protobuf,
-            `ArrowOptions` for arrow; None for the defaults.
+            `ArrowOptions` for arrow, `PackedOptions` for packed; None for the defaults,
+            which packed has not.
 
     Raises:
         TypeError: options of another format.
@@ -31,6 +35,8 @@ def make_decoder(
         return FlatJson(options)
     if format == "arrow" and (options is None or isinstance(options, ArrowOptions)):
         return ArrowIpc(options)
+    if format == "packed" and isinstance(options, PackedOptions):
+        return Packed(options)
     if options is None or type(options) is FieldOptions:
         if format == "avro":
             return ConfluentAvro(options)

@@ -4,6 +4,7 @@ from pydantic import ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamproc.config.base import Section, option, several, table
+from streamproc.config.codec_options import PackedLayout
 from streamproc.config.job_options import (
     Alerts,
     City,
@@ -46,6 +47,7 @@ class File(Section):
     avro: AvroFields = table(AvroFields, "How Avro records look.")
     protobuf: ProtobufFields = table(ProtobufFields, "How Protobuf messages look.")
     arrow: ArrowFields = table(ArrowFields, "How Arrow IPC streams look.")
+    packed: PackedLayout | None = option(None, "Where in packed records everything is.")
     output: Output = table(Output, "Where Parquet goes and how often.")
     cities: dict[str, City] = option(
         {},

@@ -8,6 +8,7 @@ from streamproc.codecs.arrow_ipc import ArrowOptions
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.strict import FieldOptions
 from streamproc.config.beside import Beside
+from streamproc.config.check_codecs import check_codecs
 from streamproc.config.check_files import check_files
 from streamproc.config.check_job import check_job, window_spec
 from streamproc.config.check_source import (
@@ -58,7 +59,9 @@ def load(
     properties = merged(parsed.file.properties, shipped_properties())
     check_job(parsed)
     check_source(parsed)
-    check_files(parsed, {spec.property: spec for spec in properties})
+    known = {spec.property: spec for spec in properties}
+    check_codecs(parsed, known)
+    check_files(parsed, known)
     beside = Beside(Path() if path is None else path.parent, parsed, layers)
     file, devices = beside.resolved(), beside.devices()
     lines = [*layers.lines, *(layers.line(fault) for fault in parsed.faults)]
@@ -117,6 +120,7 @@ def _codecs(file: File, properties: tuple[PropertySpec, ...]) -> Codecs:
         avro=FieldOptions(**file.avro.model_dump()),
         protobuf=FieldOptions(**file.protobuf.model_dump()),
         arrow=ArrowOptions(**file.arrow.model_dump()),
+        packed=None if file.packed is None else file.packed.options(),
     )
 
 

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from streamproc.codecs.arrow_ipc import ArrowOptions
 from streamproc.codecs.json_strict import JsonOptions
+from streamproc.codecs.packed_strict import PackedOptions
+from streamproc.codecs.select import Options
 from streamproc.codecs.strict import FieldOptions
 from streamproc.config.job_options import (
     Alerts,
@@ -56,20 +58,22 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Codecs:
-    """Each codec's options."""
+    """Each codec's options; those of packed only where the file has a layout."""
 
     json: JsonOptions
     avro: FieldOptions
     protobuf: FieldOptions
     arrow: ArrowOptions
+    packed: PackedOptions | None = None
 
-    def of(self, name: Format) -> FieldOptions:
+    def of(self, name: Format) -> Options | None:
         """Return the options of one format."""
-        options: dict[Format, FieldOptions] = {
+        options: dict[Format, Options | None] = {
             "json": self.json,
             "avro": self.avro,
             "protobuf": self.protobuf,
             "arrow": self.arrow,
+            "packed": self.packed,
         }
         return options[name]
 

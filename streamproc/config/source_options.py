@@ -23,7 +23,7 @@ from streamproc.config.units import (
     whole_seconds,
 )
 
-Format = Literal["json", "avro", "protobuf", "arrow"]
+Format = Literal["json", "avro", "protobuf", "arrow", "packed"]
 MEBIBYTE = 1 << 20
 SLUG = "[a-z0-9-]{1,32}"
 TEXTS = WithJsonSchema(
@@ -95,7 +95,7 @@ class Source(_Client):
         "quarantine, or do not read them.",
     )
     format: Format = option(
-        "json", "What the records are: json, avro, protobuf, arrow."
+        "json", "What the records are: json, avro, protobuf, arrow, packed."
     )
     formats: dict[str, Format] = option(
         {}, "Topic to format, for topics that differ from `format`."

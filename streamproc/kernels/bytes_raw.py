@@ -107,6 +107,25 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
 
 
 @intrinsic
+def _swapped(typing_context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bswap(args[0])
+
+    return types.uint64(types.uint64), generate
+
+
+def _float_of(bits: Any, kind: Any) -> Any:
+    @intrinsic
+    def as_float(typing_context: Any, word: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], context.get_value_type(kind))
+
+        return kind(bits), generate
+
+    return as_float
+
+
+@intrinsic
 def _prefetch(typing_context: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -177,6 +196,11 @@ string_stops: Callable[[int], np.uint64] = _finder(below_space=True)
 unequal = cast("Callable[[int, int], np.uint64]", _unequal)
 """Bit k is set where byte k of a `BLOCK` differs between two addresses."""
 copy_bytes = cast("Callable[[int, int, int], None]", _copy)
+swapped = cast("Callable[[np.uint64], np.uint64]", _swapped)
+"""The word with its eight bytes in reverse order."""
+double_of: Callable[[np.uint64], float] = _float_of(types.uint64, types.float64)
+single_of: Callable[[np.uint32], float] = _float_of(types.uint32, types.float32)
+"""The number that the bits stand for by IEEE 754."""
 trailing_zeros = cast("Callable[[np.uint64], int]", _trailing_zeros)
 
 

@@ -11,10 +11,20 @@ from streamproc.codecs.avro import ConfluentAvro
 from streamproc.codecs.encode import WireReading, encode_arrow, encode_json_many
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
+from streamproc.codecs.packed import Packed
 from streamproc.codecs.protobuf import ConfluentProtobuf
 from streamproc.core.ports import Decoder, SchemaProblem
 from streamproc.core.values import Decoded
-from tests.support.wire import Row, encoded, learnt, names_of, records_of, rows_of
+from tests.support.wire import (
+    PACKED,
+    PACKED_WORDS,
+    Row,
+    encoded,
+    learnt,
+    names_of,
+    records_of,
+    rows_of,
+)
 
 READINGS = [
     WireReading("d1", "pm10", 5, 1.5),
@@ -24,7 +34,7 @@ READINGS = [
 GOOD = [
     *(
         one
-        for kind in ("json", "avro", "protobuf", "arrow")
+        for kind in ("json", "avro", "protobuf", "arrow", "packed")
         for one in encoded(kind, READINGS)
     ),
     encode_json_many("d1", 5, {"a": 1.0, "b": 2.0}, {"b": "u"}),
@@ -44,6 +54,8 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
     ),
     "avro": lambda: learnt(ConfluentAvro(), "avro"),
     "protobuf": lambda: learnt(ConfluentProtobuf(), "protobuf"),
+    "packed": lambda: Packed(PACKED),
+    "packed with devices in words": lambda: Packed(PACKED_WORDS),
     "arrow": ArrowIpc,
     "arrow of trusted producers": lambda: ArrowIpc(
         ArrowOptions(trusted_producers=True)
@@ -127,7 +139,7 @@ def test_where_a_batch_is_cut_does_not_matter(
 @EACH
 def test_later_dictionaries_begin_with_the_names_of_earlier_ones(name: str) -> None:
     decoder = DECODERS[name]()
-    kind = name.split(maxsplit=1)[0]
+    kind = name if name.endswith("words") else name.split(maxsplit=1)[0]
     batches = [READINGS[:1], READINGS, READINGS[:1]]
 
     found = [

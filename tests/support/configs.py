@@ -56,6 +56,22 @@ every = "1h"
 """
 """What every file needs; text after it goes into the window, or opens a section."""
 
+PACKED = """
+[source]
+format = "packed"
+
+[packed]
+size = 24
+device = { at = 0, type = "u32", prefix = "m-" }
+property = { at = 4, type = "u16" }
+time = { at = 8, type = "i64", unit = "us" }
+value = { at = 16, type = "f32" }
+quality = { at = 20 }
+properties = { 1 = "pm10", 2 = "no2" }
+units = { pm10 = "ug/m3" }
+"""
+"""The layout of `tests.support.wire.PACKED`."""
+
 
 def settings(
     folder: Path,

@@ -1,6 +1,8 @@
 """Records to decode, decoded rows to compare, and naive readers of the wire formats."""
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -16,8 +18,10 @@ from streamproc.codecs.encode import (
     encode_arrow,
     encode_avro,
     encode_json,
+    encode_packed,
     encode_protobuf,
 )
+from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder, WireSchema
@@ -27,6 +31,35 @@ from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
 SCHEMA_ID = 7
 AVRO_SCHEMA = WireSchema("avro", READING_AVSC)
 PROTOBUF_SCHEMA = WireSchema("protobuf", READING_PROTO)
+
+PACKED = PackedOptions(
+    size=24,
+    device_at=0,
+    device_type="u32",
+    device_prefix="m-",
+    property_at=4,
+    property_type="u16",
+    properties={1: "pm10", 2: "no2"},
+    units={"pm10": "ug/m3"},
+    time_at=8,
+    time_type="i64",
+    time_unit="us",
+    value_at=16,
+    value_type="f32",
+    quality_at=20,
+)
+"""A device's number, a code, µs, a value and a quality; bytes 6, 7 and 21 to 23 are free."""
+
+PACKED_WORDS = replace(
+    PACKED,
+    byte_order="big",
+    size=40,
+    device_at=24,
+    device_type="text",
+    device_length=16,
+    property_at=0,
+    time_unit="ms",
+)
 
 Row = tuple[int, int, str, str, str | None, int, float, int, int]
 """row, ordinal, device, property, unit, event time in µs, value, quality, flags."""
@@ -75,13 +108,20 @@ def learnt(decoder: Decoder, kind: str) -> Decoder:
 
 
 def encoded(kind: str, readings: Sequence[WireReading]) -> list[bytes]:
-    """Return one payload a reading in the project's own schema."""
+    """Return one payload a reading in the project's own schema; packed knows devices by number."""
     if kind == "json":
         return encode_json(readings)
     if kind == "avro":
         return encode_avro(readings, SCHEMA_ID)
     if kind == "protobuf":
         return encode_protobuf(readings, SCHEMA_ID)
+    if kind.startswith("packed"):
+        layout = PACKED if kind == "packed" else PACKED_WORDS
+        numbers = [f"m-{zlib.crc32(reading.device.encode())}" for reading in readings]
+        return [
+            encode_packed([reading._replace(device=number)], layout)
+            for reading, number in zip(readings, numbers, strict=True)
+        ]
     return [encode_arrow([reading]) for reading in readings]
 
 

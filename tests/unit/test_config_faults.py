@@ -6,7 +6,7 @@ import pytest
 
 from streamproc.config import load
 from streamproc.errors import ConfigError
-from tests.support.configs import DESIGN, LEAST, faults
+from tests.support.configs import DESIGN, LEAST, PACKED, faults
 
 CITY = '[cities.razlog]\ntimezone = "Europe/Sofia"\n'
 RULE = '[[rules]]\nname = "r"\nproperty = "pm10"\n'
@@ -409,6 +409,67 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 'town.toml: json.time = "a\\\\b": is too long, or has a character that '
                 "JSON escapes"
             )
+        ],
+    ),
+    "no layout": (
+        '[source]\nformats = { "telemetry.razlog" = "packed" }\n' + LEAST,
+        ["town.toml: packed: is missing: packed records need their layout"],
+    ),
+    "a layout without a field": (
+        PACKED.replace('value = { at = 16, type = "f32" }\n', "") + LEAST,
+        ["town.toml: packed.value: is missing"],
+    ),
+    "a field of no known type": (
+        PACKED.replace('"f32"', '"f16"') + LEAST,
+        [
+            'town.toml: packed.value.type = "f16": must be one of f32, f64, i16, i32',
+        ],
+    ),
+    "fields that overlap, and one beyond the end": (
+        PACKED.replace("at = 4,", "at = 3,").replace("at = 16,", "at = 21,") + LEAST,
+        [
+            "town.toml: packed.property.at = 3: overlaps device, which has bytes 0 to 3",
+            ("town.toml: packed.value.at = 21: bytes 21 to 24 do not lie within "
+            "size = 24"),
+        ],
+    ),
+    "a place before the beginning": (
+        PACKED.replace("at = 4,", "at = -1,") + LEAST,
+        ["town.toml: packed.property.at = -1: must be at least 0"],
+    ),
+    "codes beyond their type, of unknown properties": (
+        PACKED.replace('"u16"', '"u8"').replace(
+            '1 = "pm10", 2 = "no2"', '256 = "pm10", 01 = "no2", 3 = "pm11", x = "o3"'
+        )
+        + LEAST,
+        [
+            'town.toml: packed.properties.256 = "pm10": the code is no u8: 0 to 255',
+            'town.toml: packed.properties.01 = "no2": the code is no u8: 0 to 255',
+            ('town.toml: packed.properties.3 = "pm11": no such property; '
+            "did you mean pm1?"),
+            'town.toml: packed.properties.x = "o3": the code is no u8: 0 to 255',
+        ],
+    ),
+    "a layout without properties": (
+        PACKED.replace('1 = "pm10", 2 = "no2"', "").replace('pm10 = "ug/m3"', "")
+        + LEAST,
+        ["town.toml: packed.properties: names no property"],
+    ),
+    "units of a layout": (
+        PACKED.replace('pm10 = "ug/m3"', 'pm10 = "ug/m4", o3 = "ug/m3"') + LEAST,
+        [
+            ('town.toml: packed.units.pm10 = "ug/m4": no unit of pm10; '
+            "did you mean ug/m3?"),
+            ('town.toml: packed.units.o3 = "ug/m3": not one of `properties`; '
+            "there are no2, pm10"),
+        ],
+    ),
+    "a text without length, a number with one": (
+        PACKED.replace('"u32", prefix = "m-"', '"text"')
+        .replace('"f32"', '"f32", scale = 0') + LEAST,
+        [
+            "town.toml: packed.device: a device of type text has a length",
+            "town.toml: packed.value.scale = 0: makes every value 0",
         ],
     ),
     "object store": (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,9 +18,15 @@ from streamproc.core.definition import CitySpec, DeviceSpec, RuleSpec, WindowSpe
 from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 from streamproc.core.ports import StartAt
 from streamproc.simulate.towns import TOWNS
-from tests.support.configs import DESIGN, LEAST, faults, settings
+from tests.support import wire
+from tests.support.configs import DESIGN, LEAST, PACKED, faults, settings
 
 REPOSITORY = Path(__file__).parents[2]
+FORMATS_EXPLAINED = re.findall(
+    r"```toml\n(.*?)```",
+    (REPOSITORY / "docs" / "operator.md").read_text("utf-8"),
+    re.DOTALL,
+)
 EXAMPLES = ["minimal.toml", "local.toml", "towns.toml"]
 MINUTE_US = 60_000_000
 HOUR_US = 3_600_000_000
@@ -313,8 +320,44 @@ def test_codec_options_reach_the_codecs(tmp_path: Path) -> None:
 
     assert (codecs.json.device, codecs.json.assume_zone) == ("id", "UTC")
     assert codecs.json.states["parking_state"]["occupied"] == 1.0
-    assert codecs.of("avro").time_unit == "s"
+    assert codecs.avro.time_unit == "s"
+    assert codecs.of("avro") == codecs.avro
     assert codecs.arrow.trusted_producers
+
+
+def test_a_layout_reaches_the_codec(tmp_path: Path) -> None:
+    found = settings(tmp_path, PACKED + LEAST)
+
+    assert found.codecs.of(found.topics.format_of("telemetry.razlog")) == wire.PACKED
+    jsonschema.validate(tomllib.loads(PACKED + LEAST), config_schema())
+
+
+@pytest.mark.parametrize("block", FORMATS_EXPLAINED)
+def test_what_the_manual_shows_of_formats_loads(tmp_path: Path, block: str) -> None:
+    found = settings(tmp_path, block + LEAST)
+
+    assert found.codecs.of(found.topics.default) is not None
+
+
+def test_a_layout_may_have_texts_and_a_scale_and_no_quality(tmp_path: Path) -> None:
+    text = (
+        PACKED.replace('{ at = 0, type = "u32", prefix = "m-" }', "D")
+        .replace("D", '{ at = 20, type = "text", length = 4 }')
+        .replace("quality = { at = 20 }\n", "byte_order = 'big'\n")
+        .replace('"f32"', '"i16", scale = 0.1')
+    )
+
+    assert settings(tmp_path, text + LEAST).codecs.packed == dataclasses.replace(
+        wire.PACKED,
+        byte_order="big",
+        device_at=20,
+        device_type="text",
+        device_length=4,
+        device_prefix="",
+        value_type="i16",
+        value_scale=0.1,
+        quality_at=None,
+    )
 
 
 def test_files_of_one_city_are_placed_by_their_stream(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from streamproc.codecs.confluent import Framed, Plan, frame
 from streamproc.codecs.encode import WireReading, encode_json, encode_json_many, rfc3339
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
+from streamproc.codecs.packed import Packed
 from streamproc.codecs.protobuf import ConfluentProtobuf
 from streamproc.codecs.select import make_decoder
 from streamproc.codecs.strict import DETAIL_CHARS_MAX, FieldOptions, printable
+from tests.support.wire import PACKED
 
 
 @pytest.mark.parametrize(
@@ -46,12 +48,16 @@ def test_each_format_has_its_decoder_and_its_options() -> None:
     assert isinstance(make_decoder("avro", FieldOptions()), ConfluentAvro)
     assert isinstance(make_decoder("protobuf"), ConfluentProtobuf)
     assert isinstance(make_decoder("arrow", ArrowOptions()), ArrowIpc)
+    assert isinstance(make_decoder("packed", PACKED), Packed)
     for name, options in (
         ("json", FieldOptions()),
         ("avro", JsonOptions()),
         ("avro", ArrowOptions()),
         ("arrow", FieldOptions()),
         ("packed", None),
+        ("packed", FieldOptions()),
+        ("json", PACKED),
+        ("text", None),
     ):
         with pytest.raises(TypeError, match="options"):
             make_decoder(name, options)  # type: ignore[arg-type]  # on purpose
