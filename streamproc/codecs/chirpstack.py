@@ -149,8 +149,8 @@ class ChirpStack:
             raise _Doubt
         leaves: list[tuple[str, Any]] = []
         members = len(content) + _flatten(content.items(), "", leaves)
-        # A colon a member, unless a key comes twice or a text has colons of its own.
-        if members != raw.count(b":"):
+        # Without escapes, a quote before a colon ends a key: one a member, unless one comes twice.
+        if members != raw.count(b'":'):
             raise _Doubt
         options = self._options
         found: dict[str, float] = {}
