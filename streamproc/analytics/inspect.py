@@ -33,7 +33,7 @@ class PartitionSummary:
         watermarks: city → highest accepted event time, µs since 1970 UTC.
         kinds: records by kind.
         timers: logged timer decisions by kind.
-        rows: published rows by dataset, with `late_readings`, `records`, `skipped`.
+        rows: published rows by dataset, with `late_readings`, `records`, `ignored`, `skipped`.
         unpublished: files that are committed and not at their final names.
         staging_files, staging_bytes: what lies in staging, committed or not.
         unsent: records whose alerts may not have left yet.
@@ -121,7 +121,10 @@ class _Sums:
         self.timers.update(timer.kind for timer in record.timers)
         counts = record.counts
         self.rows.update(
-            records=counts.records, skipped=counts.skipped, late_readings=counts.late
+            records=counts.records,
+            ignored=counts.ignored,
+            skipped=counts.skipped,
+            late_readings=counts.late,
         )
         for entry in record.files:
             self.files += 1

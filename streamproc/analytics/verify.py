@@ -228,10 +228,10 @@ def _count_faults(record: LogRecord) -> Iterator[str]:
     """Yield where a record's counts do not add up (O4)."""
     counts = record.counts
     span = record.next - record.start
-    if counts.records != counts.decoded + counts.quarantined:
+    if counts.records != counts.decoded + counts.quarantined + counts.ignored:
         yield (
-            f"{counts.records} records are not {counts.decoded} decoded "
-            f"and {counts.quarantined} quarantined"
+            f"{counts.records} records are not {counts.decoded} decoded, "
+            f"{counts.quarantined} quarantined and {counts.ignored} ignored"
         )
     if record.kind != "gap" and span != counts.records + counts.skipped:
         yield (

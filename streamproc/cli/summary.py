@@ -25,6 +25,7 @@ def show_summary(totals: Totals, seconds: float, *, as_json: bool) -> None:
         "readings": totals.readings,
         "late": totals.late,
         "quarantined": totals.quarantined,
+        "ignored": totals.ignored,
         "windows": totals.windows,
         "alerts": totals.alerts,
         "files": totals.files,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamproc.codecs.strict import Reading
 from streamproc.core.payloads import Payloads
 from streamproc.core.schemas import DECODED
-from streamproc.core.values import Decoded, Reject
+from streamproc.core.values import Decoded, Ignored, Reject
 from streamproc.kernels import bytes_dict, bytes_sheet
 from streamproc.kernels.bytes_raw import PAD
 
@@ -192,8 +192,10 @@ class Sheet:
             target[count : count + more] = column
         self.words[bytes_sheet.COUNT] = count + more
 
-    def decoded(self, rejects: Iterable[Reject]) -> Decoded:
-        """Return the batch: readings by (row, ordinal), rejects by row."""
+    def decoded(
+        self, rejects: Iterable[Reject], ignored: Iterable[Ignored] = ()
+    ) -> Decoded:
+        """Return the batch: readings by (row, ordinal), rejects by row, ignored as given."""
         count = len(self)
         columns = [column[:count] for column in self._columns]
         rows = columns[bytes_sheet.ROW]
@@ -211,7 +213,7 @@ class Sheet:
         # `DECODED` has its columns in the sheet's order.
         readings = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
         rejects = tuple(sorted(rejects, key=lambda reject: reject.row))
-        return Decoded(readings, rejects, self.vocabulary)
+        return Decoded(readings, rejects, self.vocabulary, tuple(ignored))
 
 
 def _dictionary(codes: I4, names: pa.StringArray) -> "pa.Array[Any]":

@@ -167,6 +167,58 @@ def encode_arrow(readings: Sequence[WireReading]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def encode_uplink(device: str, time_us: int, content: Mapping[str, object]) -> bytes:
+    """Return a ChirpStack v4 uplink event whose `object` is `content`, as Kafka gets it."""
+    return _JSON.encode(
+        {
+            "deduplicationId": "3ac7e3c4-4401-4b8d-9386-a5c902f9202d",
+            "time": rfc3339(time_us).replace("Z", "+00:00"),
+            "deviceInfo": {
+                "tenantId": "52f14cd4-c6f1-4fbd-8f87-4025e1d49242",
+                "tenantName": "Town",
+                "applicationId": "17c82e96-be03-4f38-aef3-f83d48582d97",
+                "applicationName": "Sensors",
+                "deviceProfileId": "14855bf7-d10d-4aee-b618-ebfcb64dc7ad",
+                "deviceProfileName": "Air",
+                "deviceName": f"Device {device}",
+                "devEui": device,
+                "tags": {"street": "Hauptstraße"},
+            },
+            "devAddr": "00189440",
+            "adr": True,
+            "dr": 1,
+            "fCnt": 10,
+            "fPort": 1,
+            "confirmed": False,
+            "data": "qg==",
+            "object": content,
+            "rxInfo": [
+                {
+                    "gatewayId": "0016c001f153a14c",
+                    "uplinkId": 4217106255,
+                    "nsTime": "2022-07-18T09:34:15.775023242+00:00",
+                    "rssi": -36,
+                    "snr": 10.5,
+                    "channel": 2,
+                    "location": {"latitude": 41.88, "longitude": 23.47},
+                    "context": "E3OWOQ==",
+                    "metadata": {"region_common_name": "EU868"},
+                }
+            ],
+            "txInfo": {
+                "frequency": 867100000,
+                "modulation": {
+                    "lora": {
+                        "bandwidth": 125000,
+                        "spreadingFactor": 11,
+                        "codeRate": "CR_4_5",
+                    }
+                },
+            },
+        }
+    )
+
+
 def encode_packed(readings: Iterable[WireReading], options: PackedOptions) -> bytes:
     """Return one record of a layout that holds all readings, one or more.
 

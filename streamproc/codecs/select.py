@@ -4,6 +4,8 @@ from typing import Literal
 
 from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
+from streamproc.codecs.chirpstack import ChirpStack
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.packed import Packed
@@ -12,8 +14,8 @@ from streamproc.codecs.protobuf import ConfluentProtobuf
 from streamproc.codecs.strict import FieldOptions
 from streamproc.core.ports import Decoder
 
-Format = Literal["json", "avro", "protobuf", "arrow", "packed"]
-Options = FieldOptions | PackedOptions
+Format = Literal["json", "avro", "protobuf", "arrow", "packed", "chirpstack"]
+Options = FieldOptions | PackedOptions | ChirpStackOptions
 
 
 def make_decoder(
@@ -25,8 +27,8 @@ def make_decoder(
     Args:
         format: what the topic's records are.
         options: `JsonOptions` for json, `FieldOptions` for avro and protobuf,
-            `ArrowOptions` for arrow, `PackedOptions` for packed; None for the defaults,
-            which packed has not.
+            `ArrowOptions` for arrow, `PackedOptions` for packed, `ChirpStackOptions` for
+            chirpstack; None for the defaults, which the last two have not.
 
     Raises:
         TypeError: options of another format.
@@ -37,6 +39,8 @@ def make_decoder(
         return ArrowIpc(options)
     if format == "packed" and isinstance(options, PackedOptions):
         return Packed(options)
+    if format == "chirpstack" and isinstance(options, ChirpStackOptions):
+        return ChirpStack(options)
     if options is None or type(options) is FieldOptions:
         if format == "avro":
             return ConfluentAvro(options)

@@ -6,7 +6,7 @@ from typing import Final
 
 from streamproc.codecs.packed_strict import SIZES, device_fault, layout_faults
 from streamproc.config.check_job import check_property
-from streamproc.config.codec_options import PackedLayout
+from streamproc.config.codec_options import ChirpStackUplinks, PackedLayout
 from streamproc.config.faults import nearest
 from streamproc.config.parsed import Parsed
 from streamproc.core.definition import PropertySpec
@@ -15,13 +15,18 @@ _CODE: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 def check_codecs(parsed: Parsed, properties: Mapping[str, PropertySpec]) -> None:
-    """Report every fault of `[packed]`."""
+    """Report every fault of `[packed]` and `[chirpstack]`."""
     file = parsed.file
     used = {file.source.format, file.files.format, *file.source.formats.values()}
     if file.packed is not None:
         _check_packed(parsed, file.packed, properties)
     elif "packed" in used and "packed" not in parsed.document:
         parsed.report(("packed",), "is missing: packed records need their layout")
+    if file.chirpstack is not None:
+        _check_uplinks(parsed, file.chirpstack, properties)
+    elif "chirpstack" in used and "chirpstack" not in parsed.document:
+        message = "is missing: properties says what in `object` is read"
+        parsed.report(("chirpstack",), message)
 
 
 # --- packed ---------------------------------------------------------------------------
@@ -51,7 +56,7 @@ def _check_packed(
     if layout.value.scale == 0:
         parsed.report(("packed", "value", "scale"), "makes every value 0")
     _check_codes(parsed, layout, properties)
-    check_units(parsed, "packed", set(layout.properties.values()), properties)
+    _check_units(parsed, "packed", set(layout.properties.values()), properties)
 
 
 def _check_codes(
@@ -68,7 +73,26 @@ def _check_codes(
         check_property(parsed, place, name, properties)
 
 
-def check_units(
+# --- ChirpStack -----------------------------------------------------------------------
+
+
+def _check_uplinks(
+    parsed: Parsed, uplinks: ChirpStackUplinks, properties: Mapping[str, PropertySpec]
+) -> None:
+    if not uplinks.properties:
+        parsed.report(("chirpstack", "properties"), "names no property")
+    for path, name in uplinks.properties.items():
+        place = ("chirpstack", "properties", path)
+        if not all(path.split(".")):
+            parsed.report(place, "the path has an empty part")
+        check_property(parsed, place, name, properties)
+    _check_units(parsed, "chirpstack", set(uplinks.properties.values()), properties)
+
+
+# --- both -----------------------------------------------------------------------------
+
+
+def _check_units(
     parsed: Parsed,
     section: str,
     used: set[str],

@@ -14,7 +14,7 @@ from streamproc.codecs.packed_strict import (
     ValueType,
 )
 from streamproc.config.base import REQUIRED, Section, option
-from streamproc.config.units import Number, Whole
+from streamproc.config.units import Flag, Number, Whole
 
 Place = Annotated[Whole, Field(ge=0, le=SIZE_MAX - 1)]
 Bytes = Annotated[Whole, Field(ge=1, le=SIZE_MAX)]
@@ -109,3 +109,29 @@ class PackedLayout(Section):
             value_scale=self.value.scale,
             quality_at=None if self.quality is None else self.quality.at,
         )
+
+
+class ChirpStackUplinks(Section):
+    """`[chirpstack]`: what in the uplinks of ChirpStack v4 becomes a reading."""
+
+    device: Literal["devEui", "deviceName"] = option(
+        "devEui", "Which name in `deviceInfo` is the device: devEui, deviceName."
+    )
+    properties: dict[str, str] = option(
+        REQUIRED,
+        "Path in `object` to property; parts are joined by dots, and items of lists count "
+        'from 0: "env.0.humidity" = "humidity".',
+    )
+    units: dict[str, str] = option(
+        {}, "Property to its unit in the uplink, where it is not the canonical one."
+    )
+    booleans: Flag = option(
+        default=False,
+        text="Read true as 1 and false as 0; else a boolean under a path of `properties` is "
+        "refused.",
+    )
+    unmapped: Literal["ignore", "quarantine"] = option(
+        "ignore",
+        "Numbers in `object` that `properties` does not name: ignore them, or put the whole "
+        "record into quarantine.",
+    )

@@ -4,7 +4,7 @@ from pydantic import ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamproc.config.base import Section, option, several, table
-from streamproc.config.codec_options import PackedLayout
+from streamproc.config.codec_options import ChirpStackUplinks, PackedLayout
 from streamproc.config.job_options import (
     Alerts,
     City,
@@ -48,6 +48,9 @@ class File(Section):
     protobuf: ProtobufFields = table(ProtobufFields, "How Protobuf messages look.")
     arrow: ArrowFields = table(ArrowFields, "How Arrow IPC streams look.")
     packed: PackedLayout | None = option(None, "Where in packed records everything is.")
+    chirpstack: ChirpStackUplinks | None = option(
+        None, "What in ChirpStack's uplinks becomes a reading."
+    )
     output: Output = table(Output, "Where Parquet goes and how often.")
     cities: dict[str, City] = option(
         {},

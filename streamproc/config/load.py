@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from streamproc.codecs.arrow_ipc import ArrowOptions
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.strict import FieldOptions
 from streamproc.config.beside import Beside
@@ -121,6 +122,9 @@ def _codecs(file: File, properties: tuple[PropertySpec, ...]) -> Codecs:
         protobuf=FieldOptions(**file.protobuf.model_dump()),
         arrow=ArrowOptions(**file.arrow.model_dump()),
         packed=None if file.packed is None else file.packed.options(),
+        chirpstack=None
+        if file.chirpstack is None
+        else ChirpStackOptions(**file.chirpstack.model_dump(), states=states),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from streamproc.codecs.arrow_ipc import ArrowOptions
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.select import Options
@@ -58,13 +59,14 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Codecs:
-    """Each codec's options; those of packed only where the file has a layout."""
+    """Each codec's options; of packed and chirpstack where the file has the section."""
 
     json: JsonOptions
     avro: FieldOptions
     protobuf: FieldOptions
     arrow: ArrowOptions
     packed: PackedOptions | None = None
+    chirpstack: ChirpStackOptions | None = None
 
     def of(self, name: Format) -> Options | None:
         """Return the options of one format."""
@@ -74,6 +76,7 @@ class Codecs:
             "protobuf": self.protobuf,
             "arrow": self.arrow,
             "packed": self.packed,
+            "chirpstack": self.chirpstack,
         }
         return options[name]
 

@@ -23,7 +23,7 @@ from streamproc.config.units import (
     whole_seconds,
 )
 
-Format = Literal["json", "avro", "protobuf", "arrow", "packed"]
+Format = Literal["json", "avro", "protobuf", "arrow", "packed", "chirpstack"]
 MEBIBYTE = 1 << 20
 SLUG = "[a-z0-9-]{1,32}"
 TEXTS = WithJsonSchema(
@@ -95,7 +95,7 @@ class Source(_Client):
         "quarantine, or do not read them.",
     )
     format: Format = option(
-        "json", "What the records are: json, avro, protobuf, arrow, packed."
+        "json", "What the records are: json, avro, protobuf, arrow, packed, chirpstack."
     )
     formats: dict[str, Format] = option(
         {}, "Topic to format, for topics that differ from `format`."

@@ -1,11 +1,12 @@
 """How much of what: counts of one batch by city, for metrics and the operator's tables."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from streamproc.core.values import UNKNOWN_CITY, Flag, Reject
+from streamproc.core.values import UNKNOWN_CITY, Flag, Ignored, Reject
 from streamproc.kernels.resolve import Accepted
 
 I4 = npt.NDArray[np.int32]
@@ -29,8 +30,12 @@ def by_reason(
 ) -> dict[tuple[str, str], int]:
     """Return rejects by (city of the topic, reason)."""
     city = topic_city or UNKNOWN_CITY
-    found: dict[tuple[str, str], int] = {}
-    for reject in rejects:
-        key = (city, reject.reason.value)
-        found[key] = found.get(key, 0) + 1
-    return found
+    return dict(Counter((city, reject.reason.value) for reject in rejects))
+
+
+def by_kind(
+    ignored: Sequence[Ignored], topic_city: str | None
+) -> dict[tuple[str, str], int]:
+    """Return ignored records by (city of the topic, kind)."""
+    city = topic_city or UNKNOWN_CITY
+    return dict(Counter((city, record.kind) for record in ignored))

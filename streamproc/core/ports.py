@@ -77,7 +77,7 @@ class Decoder(Protocol):
         ...
 
     def decode(self, records: Records) -> Decoded:
-        """Return readings and rejects of the whole batch; every record is in one of them."""
+        """Return the whole batch; every record is in readings, in rejects, or ignored."""
         ...
 
 

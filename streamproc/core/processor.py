@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from streamproc.core import keeping, silence
 from streamproc.core.alerts import AlertEngine
-from streamproc.core.counting import by_city, by_reason, late_rows
+from streamproc.core.counting import by_city, by_kind, by_reason, late_rows
 from streamproc.core.definition import Definition
 from streamproc.core.emission import FINAL, IDLE, LATE, WATERMARK, Tables
 from streamproc.core.panes import parts_of
@@ -137,6 +137,7 @@ class PartitionProcessor:
                 late=by_city(rows.city[late_rows(rows)], self._slugs),
                 quarantined=by_reason(resolved.rejects, self._resolver.topic_city),
                 windows=self._closed_by_city(closed),
+                ignored=by_kind(decoded.ignored, self._resolver.topic_city),
             ),
         )
 

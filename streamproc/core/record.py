@@ -66,9 +66,10 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Conservation: records = decoded + quarantined + skipped; readings = rows published.
+    """Conservation: records = decoded + quarantined + ignored; readings = rows published.
 
-    `late` counts readings with flag late; `skipped` offsets without a record.
+    `late` counts readings with flag late; `ignored` records that by their kind hold no reading;
+    `skipped` offsets without a record, so that a span has records + skipped.
     """
 
     records: int = 0
@@ -78,6 +79,7 @@ class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
     skipped: int = 0
     aggregates: int = 0
+    ignored: int = 0
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,11 +134,23 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """One record that by its kind holds no reading and is no fault: `row` as in `Reject`.
+
+    `kind` is one of few words, for it labels a metric.
+    """
+
+    row: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What a decoder made of a batch: `readings` (schema `core.schemas.DECODED`) and rejects.
 
-    A record is either decoded whole or rejected whole: `row` values of the two are disjoint,
-    `readings` is sorted by (row, ordinal), and `rejects` by row with one entry a row.
+    A record is either decoded whole, rejected whole or ignored: `row` values of the three are
+    disjoint, together every row of the batch. `readings` is sorted by (row, ordinal), `rejects`
+    and `ignored` by row with one entry a row.
 
     Attributes:
         vocabulary: stands for the names behind the codes of `readings`. Batches with the very
@@ -149,6 +161,7 @@ class Decoded:
     readings: pa.RecordBatch
     rejects: tuple[Reject, ...] = ()
     vocabulary: object | None = None
+    ignored: tuple[Ignored, ...] = ()
 
 
 TimerKind = Literal["idle", "silence", "final"]
@@ -205,13 +218,17 @@ class AlertTransition:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one step did, for metrics and the run's summary; keys are city slugs."""
+    """What one step did, for metrics and the run's summary; keys are city slugs.
+
+    `quarantined` is by city and reason, `ignored` by city and kind of record.
+    """
 
     records: int = 0
     readings: Mapping[str, int] = field(default_factory=dict)
     late: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[tuple[str, str], int] = field(default_factory=dict)
     windows: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

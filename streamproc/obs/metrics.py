@@ -80,6 +80,11 @@ class Metrics:
         self._quarantined = self._counter(
             "quarantined_records", "Records refused.", ("city", "reason")
         )
+        self._ignored = self._counter(
+            "ignored_records",
+            "Records that by their kind hold no reading.",
+            ("city", "kind"),
+        )
         self._windows = self._counter(
             "closed_windows", "Windows of one series closed.", _CITY
         )
@@ -153,6 +158,8 @@ class Metrics:
                 counter.labels(city).inc(count)
         for (city, reason), count in counts.quarantined.items():
             self._quarantined.labels(city, reason).inc(count)
+        for (city, kind), count in counts.ignored.items():
+            self._ignored.labels(city, kind).inc(count)
         self._step_seconds.observe(seconds)
         self._note_progress()
 

@@ -93,6 +93,7 @@ class Totals(Observer):
     readings: int = 0
     late: int = 0
     quarantined: int = 0
+    ignored: int = 0
     windows: int = 0
     alerts: int = 0
     files: int = 0
@@ -108,6 +109,7 @@ class Totals(Observer):
         self.readings += sum(counts.readings.values())
         self.late += sum(counts.late.values())
         self.quarantined += sum(counts.quarantined.values())
+        self.ignored += sum(counts.ignored.values())
         self.busy_s += seconds
 
     def committed(self, worker: PartitionWorker, committed: Committed) -> None:

@@ -279,14 +279,16 @@ class PartitionWorker:
     def _count(self, records: Records, emission: Emission) -> None:
         counts, was = emission.counts, self._open.counts
         quarantined = sum(counts.quarantined.values())
+        ignored = sum(counts.ignored.values())
         self._open.counts = RecordCounts(
             records=was.records + len(records),
-            decoded=was.decoded + len(records) - quarantined,
+            decoded=was.decoded + len(records) - quarantined - ignored,
             readings=was.readings + sum(counts.readings.values()),
             late=was.late + sum(counts.late.values()),
             quarantined=was.quarantined + quarantined,
             skipped=was.skipped,
             aggregates=was.aggregates,
+            ignored=was.ignored + ignored,
         )
 
     # --- committing ---------------------------------------------------------------
@@ -372,6 +374,7 @@ class PartitionWorker:
                 quarantined=counts.quarantined,
                 skipped=span - counts.records,
                 aggregates=sum(f.rows for f in files if f.dataset == "aggregates"),
+                ignored=counts.ignored,
             ),
             snapshot=snapshot,
             watermarks=dict(self.processor.watermarks),

@@ -1,6 +1,7 @@
 """Every decoder: never raises, every record in one place, and no batch cut matters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,13 @@ from hypothesis import strategies as st
 
 from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
-from streamproc.codecs.encode import WireReading, encode_arrow, encode_json_many
+from streamproc.codecs.chirpstack import ChirpStack
+from streamproc.codecs.encode import (
+    WireReading,
+    encode_arrow,
+    encode_json_many,
+    encode_uplink,
+)
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.packed import Packed
@@ -18,6 +25,7 @@ from streamproc.core.values import Decoded
 from tests.support.wire import (
     PACKED,
     PACKED_WORDS,
+    UPLINKS,
     Row,
     encoded,
     learnt,
@@ -34,12 +42,15 @@ READINGS = [
 GOOD = [
     *(
         one
-        for kind in ("json", "avro", "protobuf", "arrow", "packed")
+        for kind in ("json", "avro", "protobuf", "arrow", "packed", "chirpstack")
         for one in encoded(kind, READINGS)
     ),
     encode_json_many("d1", 5, {"a": 1.0, "b": 2.0}, {"b": "u"}),
     encode_arrow(READINGS),
     b"\0\0\0\0\x63body",
+    encode_uplink("d1", 5, {"pm10": 1, "open": True, "battery": 3.5}),
+    encode_uplink("d1", 5, {"pm10": -0.5, "state": "free", "list": [{}, {"t": 1e3}]}),
+    b'{"deviceInfo":{"devEui":"d"},"time":"2026-01-31T10:00:00Z"}',
 ]
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
@@ -56,6 +67,10 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
     "protobuf": lambda: learnt(ConfluentProtobuf(), "protobuf"),
     "packed": lambda: Packed(PACKED),
     "packed with devices in words": lambda: Packed(PACKED_WORDS),
+    "chirpstack": lambda: ChirpStack(UPLINKS),
+    "chirpstack with every option": lambda: ChirpStack(
+        replace(UPLINKS, device="deviceName", booleans=True, unmapped="quarantine")
+    ),
     "arrow": ArrowIpc,
     "arrow of trusted producers": lambda: ArrowIpc(
         ArrowOptions(trusted_producers=True)
@@ -78,9 +93,13 @@ def payloads(draw: st.DrawFn) -> bytes | None:
     return good
 
 
-BATCHES = st.lists(
-    st.tuples(payloads(), st.none() | st.binary(max_size=5)), max_size=12
-)
+KEYS = st.sampled_from(
+    [
+        None,
+        *(b"application.a.device.d.event." + kind for kind in (b"up", b"join", b"x")),
+    ]
+) | st.binary(max_size=5)
+BATCHES = st.lists(st.tuples(payloads(), KEYS), max_size=12)
 EACH = pytest.mark.parametrize("name", DECODERS)
 
 
@@ -97,6 +116,10 @@ def facts(
 ) -> tuple[list[Row], list[tuple[int, str, str]]]:
     rows = [(row + shift, *rest) for row, *rest in rows_of(decoded)]
     refused = [(r.row + shift, r.reason.value, r.detail) for r in decoded.rejects]
+    ignored = [(i.row + shift, "ignored", i.kind) for i in decoded.ignored]
+    assert ignored == sorted(ignored)
+    assert refused == sorted(refused, key=lambda one: one[0])
+    refused = sorted(refused + ignored)
     return rows, refused  # type: ignore[return-value]  # the star loses the element types
 
 

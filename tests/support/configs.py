@@ -72,6 +72,21 @@ units = { pm10 = "ug/m3" }
 """
 """The layout of `tests.support.wire.PACKED`."""
 
+CHIRPSTACK = """
+[source]
+format = "chirpstack"
+topics = "chirpstack.{city}"
+
+[chirpstack.properties]
+pm10 = "pm10"
+"air.no2" = "no2"
+"list.1.t" = "temperature"
+state = "parking_state"
+
+[chirpstack.units]
+no2 = "[ppb]"
+"""
+
 
 def settings(
     folder: Path,

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
@@ -20,6 +21,7 @@ from streamproc.codecs.encode import (
     encode_json,
     encode_packed,
     encode_protobuf,
+    encode_uplink,
 )
 from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
@@ -59,6 +61,18 @@ PACKED_WORDS = replace(
     device_length=16,
     property_at=0,
     time_unit="ms",
+)
+
+UPLINKS = ChirpStackOptions(
+    properties={
+        "pm10": "pm10",
+        "air.no2": "no2",
+        "list.1.t": "temperature",
+        "open": "open",
+        "state": "parking_state",
+    },
+    units={"no2": "ug/m3"},
+    states={"parking_state": {"free": 0.0, "occupied": 1.0}},
 )
 
 Row = tuple[int, int, str, str, str | None, int, float, int, int]
@@ -115,6 +129,14 @@ def encoded(kind: str, readings: Sequence[WireReading]) -> list[bytes]:
         return encode_avro(readings, SCHEMA_ID)
     if kind == "protobuf":
         return encode_protobuf(readings, SCHEMA_ID)
+    if kind.startswith("chirpstack"):
+        paths = {name: path for path, name in UPLINKS.properties.items()}
+        return [
+            encode_uplink(one.device, one.time_us, {paths[one.property]: one.value})
+            if "." not in paths[one.property]
+            else encode_uplink(one.device, one.time_us, {"air": {"no2": one.value}})
+            for one in readings
+        ]
     if kind.startswith("packed"):
         layout = PACKED if kind == "packed" else PACKED_WORDS
         numbers = [f"m-{zlib.crc32(reading.device.encode())}" for reading in readings]

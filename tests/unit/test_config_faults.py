@@ -6,7 +6,7 @@ import pytest
 
 from streamproc.config import load
 from streamproc.errors import ConfigError
-from tests.support.configs import DESIGN, LEAST, PACKED, faults
+from tests.support.configs import CHIRPSTACK, DESIGN, LEAST, PACKED, faults
 
 CITY = '[cities.razlog]\ntimezone = "Europe/Sofia"\n'
 RULE = '[[rules]]\nname = "r"\nproperty = "pm10"\n'
@@ -470,6 +470,30 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             "town.toml: packed.device: a device of type text has a length",
             "town.toml: packed.value.scale = 0: makes every value 0",
+        ],
+    ),
+    "no map of uplinks": (
+        '[source]\nformat = "chirpstack"\n' + LEAST,
+        [
+            "town.toml: chirpstack: is missing: properties says what in `object` is read",
+        ],
+    ),
+    "a map of uplinks": (
+        CHIRPSTACK.replace('"air.no2" = "no2"', '"air..no2" = "no3"') + LEAST,
+        [
+            ('town.toml: chirpstack.properties."air..no2" = "no3": the path has an empty '
+            "part"),
+            ('town.toml: chirpstack.properties."air..no2" = "no3": no such property; '
+            "did you mean no?"),
+            ('town.toml: chirpstack.units.no2 = "[ppb]": not one of `properties`; '
+            "did you mean no3?"),
+        ],
+    ),
+    "a path that is a table": (
+        CHIRPSTACK.replace('"list.1.t"', "list.t") + LEAST,
+        [
+            ('town.toml: chirpstack.properties.list = {"t": "temperature"}: must be text, '
+            "in quotes"),
         ],
     ),
     "object store": (

@@ -12,6 +12,7 @@ import pytest
 import tzdata  # type: ignore[import-untyped]  # it has no stubs
 from pydantic import ValidationError
 
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.config import config_schema, describe, load
 from streamproc.config.units import StartPoint
 from streamproc.core.definition import CitySpec, DeviceSpec, RuleSpec, WindowSpec
@@ -19,7 +20,7 @@ from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 from streamproc.core.ports import StartAt
 from streamproc.simulate.towns import TOWNS
 from tests.support import wire
-from tests.support.configs import DESIGN, LEAST, PACKED, faults, settings
+from tests.support.configs import CHIRPSTACK, DESIGN, LEAST, PACKED, faults, settings
 
 REPOSITORY = Path(__file__).parents[2]
 FORMATS_EXPLAINED = re.findall(
@@ -330,6 +331,20 @@ def test_a_layout_reaches_the_codec(tmp_path: Path) -> None:
 
     assert found.codecs.of(found.topics.format_of("telemetry.razlog")) == wire.PACKED
     jsonschema.validate(tomllib.loads(PACKED + LEAST), config_schema())
+
+
+def test_what_is_mapped_reaches_the_codec(tmp_path: Path) -> None:
+    found = settings(tmp_path, CHIRPSTACK + LEAST)
+
+    options = found.codecs.of(found.topics.format_of("chirpstack.razlog"))
+    assert isinstance(options, ChirpStackOptions)
+    assert options.properties["list.1.t"] == "temperature"
+    assert options.units == {"no2": "[ppb]"}
+    assert (options.device, options.booleans, options.unmapped) == (
+        *("devEui", False, "ignore"),
+    )
+    assert options.states["parking_state"]["occupied"] == 1.0
+    jsonschema.validate(tomllib.loads(CHIRPSTACK + LEAST), config_schema())
 
 
 @pytest.mark.parametrize("block", FORMATS_EXPLAINED)

@@ -230,7 +230,12 @@ def test_a_committed_file_that_is_not_published_is_told_apart(root: Path) -> Non
         (
             [reading(0)],
             replace_counts(quarantined=1),
-            "1 records are not 1 decoded and 1",
+            "1 records are not 1 decoded, 1 quarantined and 0 ignored",
+        ),
+        (
+            [reading(0)],
+            replace_counts(ignored=1),
+            "1 records are not 1 decoded, 0 quarantined and 1 ignored",
         ),
         (
             [reading(0)],
@@ -251,6 +256,18 @@ def test_a_lying_record_is_found(
     findings = verify(tmp_path / "root").findings
 
     assert any(re.search(expected, finding) for finding in findings), findings
+
+
+def test_an_ignored_record_is_accounted_for(tmp_path: Path) -> None:
+    here = town(tmp_path / "root")
+    files = _stage(here, emission([reading(0)]), 3)
+    counts = replace_counts(records=3, ignored=2)
+    here.log.commit(Draft(kind="commit", next=3, files=files, counts=counts))
+    here.log.publish()
+
+    assert verify(tmp_path / "root").findings == ()
+    rows = inspect(tmp_path / "root").partitions[0].rows
+    assert (rows["records"], rows["ignored"], rows["skipped"]) == (3, 2, 0)
 
 
 def test_an_entry_with_other_offsets_than_its_rows_is_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
+from streamproc.codecs.chirpstack import ChirpStack
 from streamproc.codecs.confluent import Framed, Plan, frame
 from streamproc.codecs.encode import WireReading, encode_json, encode_json_many, rfc3339
 from streamproc.codecs.json_flat import FlatJson
@@ -12,7 +13,7 @@ from streamproc.codecs.packed import Packed
 from streamproc.codecs.protobuf import ConfluentProtobuf
 from streamproc.codecs.select import make_decoder
 from streamproc.codecs.strict import DETAIL_CHARS_MAX, FieldOptions, printable
-from tests.support.wire import PACKED
+from tests.support.wire import PACKED, UPLINKS
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_each_format_has_its_decoder_and_its_options() -> None:
     assert isinstance(make_decoder("protobuf"), ConfluentProtobuf)
     assert isinstance(make_decoder("arrow", ArrowOptions()), ArrowIpc)
     assert isinstance(make_decoder("packed", PACKED), Packed)
+    assert isinstance(make_decoder("chirpstack", UPLINKS), ChirpStack)
     for name, options in (
         ("json", FieldOptions()),
         ("avro", JsonOptions()),
@@ -56,6 +58,8 @@ def test_each_format_has_its_decoder_and_its_options() -> None:
         ("arrow", FieldOptions()),
         ("packed", None),
         ("packed", FieldOptions()),
+        ("chirpstack", None),
+        ("chirpstack", PACKED),
         ("json", PACKED),
         ("text", None),
     ):

@@ -25,6 +25,7 @@ from streamproc.core.values import (
     PAYLOAD_BYTES_MAX,
     Emission,
     Flag,
+    Ignored,
     Reason,
     Reject,
     TimerDecision,
@@ -156,6 +157,22 @@ def test_rejects_of_decoder_and_resolve_are_ordered_by_offset_and_bounded() -> N
     ]
     assert str(values(quarantine, "date")[1]) == "1970-01-01"
     assert set(values(quarantine, "city")) == {"razlog"}
+
+
+def test_an_ignored_record_is_counted_and_leaves_no_row() -> None:
+    records, decoded = batch_of(ORIGIN, [one(offset, T0) for offset in range(3)])
+    readings = decoded.readings.slice(0, 1)
+    ignored = (Ignored(1, "join"), Ignored(2, "status"))
+
+    emission = processor_of().step(
+        records, replace(decoded, readings=readings, ignored=ignored), 0
+    )
+
+    assert emission.counts.records == 3
+    assert emission.counts.readings == {"razlog": 1}
+    assert emission.counts.ignored == {("razlog", "join"): 1, ("razlog", "status"): 1}
+    assert emission.counts.quarantined == {}
+    assert emission.quarantine.num_rows == 0
 
 
 def test_a_topic_without_city_places_readings_by_the_device_list() -> None:

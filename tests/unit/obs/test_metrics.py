@@ -52,6 +52,7 @@ def test_a_batch_is_counted_by_city_and_reason() -> None:
         late={"razlog": 2},
         quarantined={("_unknown", "unknown_city"): 3},
         windows={"razlog": 4},
+        ignored={("razlog", "join"): 2},
     )
 
     found.record(P0, 10, counts, 0.02)
@@ -65,6 +66,7 @@ def test_a_batch_is_counted_by_city_and_reason() -> None:
     assert page["streamproc_closed_windows_total,city=razlog"] == 8
     name = "streamproc_quarantined_records_total,city=_unknown,reason=unknown_city"
     assert page[name] == 6
+    assert page["streamproc_ignored_records_total,city=razlog,kind=join"] == 4
     assert page["streamproc_step_seconds_count"] == 2
 
 

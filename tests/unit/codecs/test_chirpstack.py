@@ -1,0 +1,288 @@
+"""ChirpStack's events: which are uplinks, and what of an uplink becomes a reading."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from streamproc.codecs.chirpstack import ChirpStack
+from streamproc.codecs.chirpstack_strict import (
+    DEPTH_MAX,
+    ChirpStackOptions,
+    StrictUplink,
+    kind_of,
+)
+from streamproc.codecs.encode import encode_uplink
+from streamproc.core.values import Decoded
+from tests.support.wire import UPLINKS, Row, records_of, rows_of
+
+EUI = "0101010101010101"
+TIME_US = 1_658_136_855_775_023
+KEY = b"application.17c82e96.device.0101010101010101.event."
+
+
+def uplink(content: object = None, **changes: object) -> bytes:
+    """Return an uplink with `changes`; None takes a field out."""
+    document = json.loads(encode_uplink(EUI, TIME_US, {"pm10": 1.5}))
+    document["time"] = "2022-07-18T09:34:15.775023242+00:00"
+    if content is not None:
+        document["object"] = content
+    document |= changes
+    kept = {name: value for name, value in document.items() if value is not None}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode(
+    values: Sequence[bytes | None],
+    options: ChirpStackOptions = UPLINKS,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Sequence[tuple[str, bytes]]] | None = None,
+) -> Decoded:
+    records = replace(records_of(values, keys), headers=headers)
+    return ChirpStack(options).decode(records)
+
+
+def rows(content: object, options: ChirpStackOptions = UPLINKS) -> list[Row]:
+    decoded = decode([uplink(content)], options)
+    assert (decoded.rejects, decoded.ignored) == ((), ())
+    return rows_of(decoded)
+
+
+def fate(value: bytes | None, options: ChirpStackOptions = UPLINKS) -> tuple[str, str]:
+    """Return what became of a record that holds no reading."""
+    decoded = decode([value], options)
+    assert decoded.readings.num_rows == 0
+    if decoded.ignored:
+        return "ignored", decoded.ignored[0].kind
+    (reject,) = decoded.rejects
+    return reject.reason.value, reject.detail
+
+
+def test_mapped_leaves_become_readings_and_others_do_not() -> None:
+    content = {
+        "pm10": 12,
+        "battery": 3.3,
+        "air": {"no2": 0.0, "text": "dry"},
+        "list": [7, {"t": -0.5}],
+        "state": "occupied",
+    }
+
+    assert rows(content) == [
+        (0, 0, EUI, "pm10", None, TIME_US, 12.0, 1, 0),
+        (0, 1, EUI, "no2", "ug/m3", TIME_US, 0.0, 1, 0),
+        (0, 2, EUI, "temperature", None, TIME_US, -0.5, 1, 0),
+        (0, 3, EUI, "parking_state", None, TIME_US, 1.0, 1, 0),
+    ]
+
+
+def test_a_device_may_go_by_its_name() -> None:
+    (row,) = rows({"pm10": 1}, replace(UPLINKS, device="deviceName"))
+
+    assert row[2] == f"Device {EUI}"
+
+
+@pytest.mark.parametrize(
+    ("time", "time_us"),
+    [
+        ("2022-07-18T09:34:15.775023999+00:00", TIME_US),
+        ("2022-07-18T09:34:15.775023Z", TIME_US),
+        ("2022-07-18T11:34:15.775023999+02:00", TIME_US),
+        ("2022-07-18T09:34:15+00:00", TIME_US - 775_023),
+        ("1969-12-31T23:59:59.9999999Z", -1),
+    ],
+)
+def test_a_time_is_cut_to_microseconds(time: str, time_us: int) -> None:
+    decoded = decode([uplink(time=time)])
+
+    assert [row[5] for row in rows_of(decoded)] == [time_us]
+
+
+def test_booleans_are_numbers_where_the_operator_says_so() -> None:
+    options = replace(UPLINKS, booleans=True)
+
+    assert [row[6] for row in rows({"open": True}, options)] == [1.0]
+    assert [row[6] for row in rows({"open": False}, options)] == [0.0]
+    assert fate(uplink({"open": True})) == (
+        "wrong_type",
+        "object.open is a boolean",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "booleans", "path"),
+    [
+        ({"pm10": 1, "x": 2}, False, "x"),
+        ({"pm10": 1, "a": [{"b": 1.5}]}, False, "a.0.b"),
+        ({"x": True}, True, "x"),
+    ],
+)
+def test_an_unmapped_number_quarantines_its_record_where_the_operator_says_so(
+    content: object, booleans: bool, path: str
+) -> None:
+    options = replace(UPLINKS, unmapped="quarantine", booleans=booleans)
+
+    assert fate(uplink(content), options) == (
+        "unknown_property",
+        f"object.{path} is not one of the mapped properties",
+    )
+
+
+def test_an_unmapped_word_or_boolean_is_not_a_number() -> None:
+    options = replace(UPLINKS, unmapped="quarantine")
+
+    (row,) = rows({"pm10": 1, "x": "word", "y": True, "z": None}, options)
+
+    assert row[3] == "pm10"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "detail"),
+    [
+        ({"pm10": "1.5"}, "wrong_type", "object.pm10 is a string"),
+        ({"state": "lost"}, "bad_value", "object.state 'lost' is no state of"),
+        ({"air.no2": 1, "air": {"no2": 2}}, "malformed", "'no2' comes twice"),
+        ([1], "wrong_type", "object is not an object"),
+        (7, "wrong_type", "object is not an object"),
+    ],
+)
+def test_what_is_mapped_and_cannot_be_read_is_refused(
+    content: object, reason: str, detail: str
+) -> None:
+    found = fate(uplink(content))
+
+    assert found[0] == reason
+    assert detail in found[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        ({"time": None}, "missing_field", "time is missing"),
+        ({"time": 5}, "wrong_type", "time is no text"),
+        ({"time": "2022-07-18T09:34:15"}, "bad_time", "has no zone"),
+        ({"deviceInfo": None}, "missing_field", "deviceInfo is missing"),
+        ({"deviceInfo": []}, "wrong_type", "deviceInfo is not an object"),
+        ({"deviceInfo": {}}, "missing_field", "deviceInfo.devEui is missing"),
+        ({"deviceInfo": {"devEui": 7}}, "wrong_type", "is not a string"),
+        ({"deviceInfo": {"devEui": ""}}, "bad_text", "has 0 bytes"),
+    ],
+)
+def test_what_every_reading_needs_must_be_there(
+    change: dict[str, Any], reason: str, detail: str
+) -> None:
+    found = fate(uplink(**change))
+
+    assert found[0] == reason
+    assert detail in found[1]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"{", "malformed"),
+        (b"[]", "wrong_type"),
+        (b"\xff", "bad_text"),
+        (b"x" * 65_537, "too_large"),
+        (uplink().replace(b'"dr":1', b'"dr":NaN'), "malformed"),
+        (uplink().replace(b'"pm10":1.5', b'"pm10":1e999'), "bad_value"),
+        (uplink().replace(b'"pm10":1.5', b'"pm10":1,"pm10":2'), "malformed"),
+        (uplink().replace(b'"dr":1', b'"time":"x"'), "malformed"),
+        (uplink().replace(b'"dr":1', b'"x":' + b"[" * 501 + b"]" * 501), "malformed"),
+        (uplink().replace(b'"dr":1', b'"x":' + b"[" * 9999), "malformed"),
+    ],
+)
+def test_what_is_no_event_is_refused(payload: bytes | None, reason: str) -> None:
+    assert fate(payload)[0] == reason
+
+
+def test_what_is_not_read_is_not_looked_at() -> None:
+    payload = uplink().replace(
+        b'"dr":1', b'"dr":1e999,"dr":2,"x":' + b"[" * (DEPTH_MAX - 1) + b"]" * (DEPTH_MAX - 1)
+    )  # fmt: skip
+
+    assert [row[6] for row in rows_of(decode([payload]))] == [1.5]
+
+
+def test_minus_zero_and_large_numbers_keep_their_value() -> None:
+    payload = uplink({"pm10": 1, "air": {"no2": 2}})
+    payload = payload.replace(b'"pm10":1', b'"pm10":-0')
+    payload = payload.replace(b'"no2":2', b'"no2":' + b"9" * 30)
+
+    assert [repr(row[6]) for row in rows_of(decode([payload]))] == ["-0.0", "1e+30"]
+
+
+def test_an_escape_is_read_as_what_it_stands_for() -> None:
+    payload = uplink().replace(b'"pm10"', b'"\\u0070m10"')
+
+    assert [row[3] for row in rows_of(decode([payload]))] == ["pm10"]
+
+
+# --- what is no reading -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "key", "kind"),
+    [
+        ((), None, None),
+        ((), b"d7", None),
+        ((), KEY + b"up", "up"),
+        ((), KEY + b"join", "join"),
+        ((), KEY + b"new", "other"),
+        ((), KEY, "other"),
+        ((("event", b"up"),), KEY + b"join", "up"),
+        ((("x", b"up"), ("event", b"txack")), KEY + b"up", "txack"),
+        ((("event", b"\xff"),), KEY + b"up", "other"),
+        ((("event", b""),), KEY + b"up", "up"),
+    ],
+)
+def test_the_kind_is_in_the_header_else_in_the_key(
+    headers: tuple[tuple[str, bytes], ...], key: bytes | None, kind: str | None
+) -> None:
+    assert kind_of(headers, key) == kind
+
+
+def test_other_events_are_ignored_whatever_they_hold() -> None:
+    values = [uplink(), b"{nonsense", uplink(), uplink()]
+    keys = [KEY + b"up", KEY + b"status", KEY + b"join", None]
+    headers = [(), (), (), (("event", b"log"),)]
+
+    decoded = decode(values, keys=keys, headers=headers)
+
+    assert [row[0] for row in rows_of(decoded)] == [0]
+    assert decoded.rejects == ()
+    assert [(one.row, one.kind) for one in decoded.ignored] == [
+        (1, "status"),
+        (2, "join"),
+        (3, "log"),
+    ]
+
+
+def test_without_header_and_key_an_event_with_a_payload_is_an_uplink() -> None:
+    nothing = {"object": None, "data": None, "fPort": None}
+
+    assert fate(uplink(**nothing)) == ("ignored", "other")
+    assert fate(uplink(**(nothing | {"fPort": 1}))) == ("ignored", "up")
+    assert fate(uplink(**(nothing | {"data": "qg=="})))[0] == "missing_field"
+
+
+def test_an_uplink_in_which_nothing_is_mapped_is_ignored() -> None:
+    assert fate(uplink({})) == ("ignored", "up")
+    assert fate(uplink({"x": 1, "pm10": None})) == ("ignored", "up")
+
+
+def test_an_uplink_that_no_codec_has_decoded_is_refused() -> None:
+    assert fate(uplink(object=None)) == (
+        "missing_field",
+        "object is missing: does the device's profile have a codec?",
+    )
+    assert fate(uplink(object=None, data="")) == ("ignored", "up")
+
+
+def test_ordinary_uplinks_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StrictUplink, "answer", lambda *_: pytest.fail("strict"))
+
+    assert len(rows({"pm10": -0.25, "battery": 3, "air": {"no2": 1}})) == 2
