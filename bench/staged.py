@@ -43,7 +43,8 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("log: clean", "runtime.partition_log:PartitionLog.clean"),
     ("log: open", "runtime.partition_log:PartitionLog.open"),
     ("worker: the rest", "runtime.worker:PartitionWorker.step"),
-    ("worker: the rest", "runtime.worker:PartitionWorker.commit"),
+    ("worker: the rest", "runtime.worker:PartitionWorker.freeze"),
+    ("worker: the rest", "runtime.worker:PartitionWorker.write"),
 )
 """Stage, and the function; of several with one name the sum is shown."""
 

@@ -1,4 +1,4 @@
-"""The one compute thread: everything that works on a partition's state runs there."""
+"""Threads of one worker each: one for all that works on state, one for all that writes."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class Compute:
-    """Runs functions one after the other, off the event loop.
+    """Runs functions one after the other, off the event loop, in a thread called `name`.
 
     Kernels, Parquet and hashing release the GIL, so heartbeats go on meanwhile. A caller
     that is cancelled stops waiting; a function that has begun is finished all the same,
     and whatever comes next waits for it.
     """
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "streamproc-compute")
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, f"streamproc-{name}")
 
     async def __call__(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs

@@ -33,13 +33,14 @@ HINTS_S = 5.0
 class Departures:
     """Lets out what may leave. Every method belongs to the event loop.
 
-    Methods that take a worker are called by whoever holds the turn.
+    Methods that take a worker are called by whoever holds the turn, but for `committed`.
+    `writing` is the thread in which logs are written.
     """
 
-    def __init__(self, parts: ServiceParts, compute: Compute) -> None:
+    def __init__(self, parts: ServiceParts, writing: Compute) -> None:
         self._parts = parts
         self._boxes = parts.outboxes
-        self._compute = compute
+        self._writing = writing
         self._clock = parts.clock
         self._observer = parts.observer
         self._early_sent: dict[TopicPartition, set[tuple[str, int]]] = {}
@@ -70,14 +71,22 @@ class Departures:
             and self._clock.monotonic_us() < self._early_again_us
         )
 
-    async def committed(self, worker: PartitionWorker, committed: Committed) -> None:
-        """Let out what the record allows to leave (S10)."""
+    def frozen(self, origin: TopicPartition) -> set[tuple[str, int]]:
+        """Return which alerts of the span that was frozen just now have left early."""
+        return self._early_sent.pop(origin, set())
+
+    async def committed(
+        self,
+        worker: PartitionWorker,
+        committed: Committed,
+        sent: set[tuple[str, int]],
+    ) -> None:
+        """Let out what the record allows to leave (S10), but for what was `sent` early."""
         self._parts.failpoint("ack.before")
         record, origin = committed.record, worker.origin
-        sent = self._early_sent.pop(origin, set())
         for name, box in self._boxes.items():
             box.put(origin, self._left(name, record.outbox, sent))
-        if record.outbox:
+        if worker.unsent():
             await self.delivered(worker)
         self._hints[origin] = (record.next, record.n)
         running = self._hinting.get(origin)
@@ -105,9 +114,13 @@ class Departures:
             await self.delivered(worker)
 
     async def delivered(self, worker: PartitionWorker) -> None:
-        """Note beside the log that no alert of a partition is owed any more, if so."""
+        """Note beside the log that no alert of a partition is owed any more, if so.
+
+        Not while a commit of it is being written: the log would know of alerts that have
+        not come here yet.
+        """
         if not any(box.owes(worker.origin) for box in self._boxes.values()):
-            await self._compute(worker.note_sent)
+            await self._writing(worker.note_sent)
 
     def lost(self, origin: TopicPartition) -> None:
         """Forget a partition: whoever owns it next delivers."""

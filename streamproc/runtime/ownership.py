@@ -11,6 +11,11 @@ back and the log's head still be ours, it goes on without a restore.
 cancelled holder may leave the compute thread busy with a worker; such a worker has been
 dropped from `workers` by then, and whatever comes next waits for the thread.
 
+Commits overlap with what is folded next: a span is frozen under the turn and written by a task
+in a thread of its own, one at a time for each partition. Whoever needs it durable waits for
+it (`settled`): the next commit, a revocation, an opening, a timer's commit. A span with a
+snapshot is written under the turn, since the state is not copied for it.
+
 A fault stops its partition for good in this process, the others go on. Being fenced and not
 knowing whether a record was created are no faults: only opening the log again tells.
 """
@@ -33,7 +38,7 @@ from streamproc.runtime.opening import (
     refuse_recreated,
 )
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
-from streamproc.runtime.worker import PartitionWorker
+from streamproc.runtime.worker import Frozen, PartitionWorker
 
 LOST_MAX = 5
 """Times in a row a partition that is still assigned is opened again before it stops."""
@@ -52,6 +57,7 @@ class Ownership:
         parts: ServiceParts,
         options: ServiceOptions,
         compute: Compute,
+        writing: Compute,
         departures: Departures,
     ) -> None:
         self.turn = asyncio.Lock()
@@ -60,7 +66,10 @@ class Ownership:
         self._parts = parts
         self._options = options
         self._compute = compute
+        self._writing = writing
         self._departures = departures
+        self._writes: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._frozen_bytes: dict[TopicPartition, int] = {}
         self._source = parts.source
         self._clock = parts.clock
         self._observer = parts.observer
@@ -101,7 +110,7 @@ class Ownership:
             self._drop(self.workers[origin])
 
     async def _release(self, worker: PartitionWorker) -> None:
-        if worker.dirty and not await self.commit(worker, FlushReason.DRAIN):
+        if not await self.finished(worker):
             return
         self._drop(worker)
         self._parked[worker.origin] = worker
@@ -137,6 +146,8 @@ class Ownership:
 
     async def _own(self, origin: TopicPartition) -> None:
         began_us = self._clock.monotonic_us()
+        if origin in self._writes:
+            await asyncio.wait([self._writes[origin]])
         worker = await self._hot(origin)
         if worker is None:
             worker = await self._take_over(origin)
@@ -188,23 +199,80 @@ class Ownership:
 
     # --- committing -------------------------------------------------------------------
 
+    async def flush(self, worker: PartitionWorker, reason: FlushReason) -> None:
+        """Commit under the turn, beside what is folded next."""
+        if not await self.settled(worker):
+            return
+        frozen = await self._compute(worker.freeze, reason)
+        if self.workers.get(worker.origin) is not worker:
+            return  # A drain that ran out of time has abandoned it meanwhile.
+        sent = self._departures.frozen(worker.origin)
+        self._frozen_bytes[worker.origin] = frozen.held_bytes
+        self._writes[worker.origin] = asyncio.create_task(
+            self._write(worker, frozen, sent)
+        )
+        if frozen.snapshot is not None:
+            await self.settled(worker)
+
     async def commit(self, worker: PartitionWorker, reason: FlushReason) -> bool:
-        """Commit under the turn; False where the worker had to be dropped."""
+        """Commit under the turn and wait for it; False where the worker had to be dropped."""
+        await self.flush(worker, reason)
+        return await self.settled(worker)
+
+    async def finished(self, worker: PartitionWorker) -> bool:
+        """Commit under the turn whatever is not durable yet; False where it was dropped."""
+        if worker.dirty:
+            return await self.commit(worker, FlushReason.DRAIN)
+        return await self.settled(worker)
+
+    async def settled(self, worker: PartitionWorker) -> bool:
+        """Wait until nothing of a partition is being written; False where it was dropped."""
+        task = self._writes.get(worker.origin)
+        if task is not None:
+            await asyncio.shield(task)
+        return self.workers.get(worker.origin) is worker
+
+    async def all_settled(self) -> None:
+        """Wait until nothing is being written."""
+        for worker in list(self.workers.values()):
+            await self.settled(worker)
+
+    def frozen_bytes(self, origin: TopicPartition) -> int:
+        """Return the size of what is being written of a partition, 0 where nothing is."""
+        return self._frozen_bytes.get(origin, 0)
+
+    async def _write(
+        self, worker: PartitionWorker, frozen: Frozen, sent: set[tuple[str, int]]
+    ) -> None:
+        """Write a frozen span, then let out what may leave; nobody need hold the turn."""
+        origin = worker.origin
         try:
-            committed = await self._compute(worker.commit, reason)
-        except (Fenced, Unreachable) as error:
-            if self.workers.get(worker.origin) is worker:
-                self._source.pause(worker.origin)
-                self._drop(worker)
-                self._try_later(worker.origin, error)
-            return False
+            committed = await self._writing(worker.write, frozen)
         except StreamprocError as error:
+            if self.workers.get(origin) is worker:
+                self._lose(worker, error)
+        else:
+            self._lost.pop(origin, None)
+            self._observer.committed(worker, committed)
+            if self.workers.get(origin) is worker:
+                await self._departures.committed(worker, committed, sent)
+        del self._writes[origin], self._frozen_bytes[origin]
+
+    def _lose(self, worker: PartitionWorker, error: StreamprocError) -> None:
+        """Give up a worker whose log cannot be written: for a while, or for good."""
+        if not isinstance(error, (Fenced, Unreachable)):
             self.stop(worker.origin, error)
-            return False
-        self._lost.pop(worker.origin, None)
-        self._observer.committed(worker, committed)
-        await self._departures.committed(worker, committed)
-        return True
+            return
+        self._source.pause(worker.origin)
+        self._drop(worker)
+        self._try_later(worker.origin, error)
+
+    async def close(self) -> None:
+        """Give up waiting for what is being written."""
+        writes = list(self._writes.values())
+        for task in writes:
+            task.cancel()
+        await asyncio.gather(*writes, return_exceptions=True)
 
     def _try_later(self, origin: TopicPartition, error: StreamprocError) -> None:
         """Wait and open again; give up where that has not helped several times."""
@@ -236,12 +304,19 @@ class Ownership:
             for origin, worker in list(self.workers.items()):
                 if origin.source != error.source:
                     continue
-                if worker.dirty and not await self.commit(worker, FlushReason.DRAIN):
+                if not await self.finished(worker):
                     return
                 self.stop(origin, error)
 
     def raise_if_nothing_is_left(self) -> None:
-        """Raise the first fault once every partition of ours has stopped."""
+        """Raise the first fault once every partition of ours has stopped.
+
+        Raises:
+            Exception: what a write raised that is no fault of the world.
+        """
+        for task in self._writes.values():
+            if task.done():
+                task.result()
         if self.stopped and self._settled and not self.workers and not self._fresh:
             raise next(iter(self.stopped.values()))
 

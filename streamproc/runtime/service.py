@@ -5,8 +5,9 @@ Theory of operation
 Tasks share the event loop. *Intake* asks the source for batches and advances the workers.
 The read call waits without a timeout during a rebalance, so no timer may live in it: the
 *ticker* commits by age, and the *watch* asks for end offsets, which may take a broker's
-timeout, and judges silence. Each *outbox* delivers committed alerts. All work on a worker
-happens on one compute thread and under `Ownership.turn`.
+timeout, and judges silence. Each *outbox* delivers committed alerts. All work on a worker's
+state happens on one compute thread and under `Ownership.turn`; what is complete is written on
+another.
 
 A fault stops its partition and is reported; the others go on. The service ends with the
 first fault once none is left, or at the end.
@@ -42,9 +43,12 @@ class Service:
         self._source = parts.source
         self._clock = parts.clock
         self._observer = parts.observer
-        self._compute = Compute()
-        self._departures = Departures(parts, self._compute)
-        self._owner = Ownership(parts, options, self._compute, self._departures)
+        self._compute = Compute("compute")
+        self._writing = Compute("writer")
+        self._departures = Departures(parts, self._writing)
+        self._owner = Ownership(
+            parts, options, self._compute, self._writing, self._departures
+        )
         self._pace = Pace(options.max_rate)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -95,8 +99,10 @@ class Service:
         finally:
             await _cancel([*timers, *others])
             await self._source.stop()
+            await self._owner.close()
             await self._departures.close()
             self._compute.close()
+            self._writing.close()
         for error in self._owner.stopped.values():
             raise error
 
@@ -180,19 +186,30 @@ class Service:
             return
         reason = worker.due()
         if reason is not None:
-            await self._owner.commit(worker, reason)
+            await self._owner.flush(worker, reason)
 
     async def _commit_if_full(self) -> None:
-        """Under the turn: commit whoever holds most while all hold too much together."""
+        """Under the turn: commit whoever holds most while all hold too much together.
+
+        What is being written is held, too; it is waited for before more is.
+        """
+        owner, buffer = self._owner, self._options.buffer
         held = {origin: worker.held_bytes for origin, worker in self.workers.items()}
-        fullest = self._options.buffer.fullest(held)
-        if fullest is not None:
-            await self._owner.commit(self.workers[fullest], FlushReason.BUFFER)
+        whole = {
+            origin: size + owner.frozen_bytes(origin) for origin, size in held.items()
+        }
+        if buffer.fullest(whole) is None:
+            return
+        await owner.all_settled()
+        fullest = buffer.fullest(held)
+        if fullest is not None and fullest in self.workers:
+            await owner.flush(self.workers[fullest], FlushReason.BUFFER)
 
     async def _delivered(self, origin: TopicPartition) -> None:
         async with self._owner.turn:
             worker = self.workers.get(origin)
-            if worker is not None:
+            # A commit under way asks for itself when it is done.
+            if worker is not None and await self._owner.settled(worker):
                 await self._departures.delivered(worker)
 
     # --- timers -----------------------------------------------------------------------
@@ -288,8 +305,7 @@ class Service:
         if self._options.close and not self._stopping.is_set():
             timers = await self._compute(worker.finals)
             await self._compute(worker.decide, timers)
-        if worker.dirty:
-            await self._owner.commit(worker, FlushReason.DRAIN)
+        await self._owner.finished(worker)
 
 
 _Key = tuple[str, str, str | None]

@@ -1,4 +1,4 @@
-"""One owned partition, from decoded batch to durable commit. Synchronous; one thread at a time.
+"""One owned partition, from decoded batch to durable commit. Synchronous.
 
 Theory of operation
 -------------------
@@ -9,8 +9,11 @@ readings*, not Kafka: they hold exactly what was accepted, so neither a registry
 a newer decoder nor the topic's retention can change the state.
 
 `step` folds a batch and buffers its emission; nothing durable happens.
-`commit` is the only way out: cut late parts, write staging, create the record, publish,
-clean (S6-S9, S11). What it returns may leave the process (S10), and not before.
+A commit is the only way out, in two halves. `freeze` ends the open span: late parts are cut,
+the state is taken where a snapshot is due, and nothing of the span changes any more. `write`
+makes it durable: staging, record, publishing, cleaning (S6-S9, S11). What it returns may leave
+the process (S10), and not before. The next span may be folded while one is written; there is
+never a second one on its way, and if a write fails everything folded since is void.
 
 Timer decisions are always the last thing of a span and committed with it at once, so that
 no record is ever folded on top of a decision that a crash could take back.
@@ -21,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from streamproc.core.definition import Definition
 from streamproc.core.fingerprint import fingerprint_of
@@ -99,6 +103,36 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """A span that is complete and not yet durable, with all that its commit needs."""
+
+    span: OffsetSpan
+    reason: FlushReason
+    writer: TableWriter
+    content: _Open
+    snapshot: Mapping[str, pa.Table] | None
+    watermarks: Mapping[str, int]
+    fingerprint: Fingerprint | None
+    inputs: tuple[InputPlan, ...]
+    definition: str
+
+    @property
+    def kind(self) -> Kind:
+        """Return what the log calls it."""
+        if self.reason is FlushReason.CONFIG:
+            return "config"
+        if len(self.span) > 0 or not self.content.timers:
+            return "commit"
+        final = any(timer.kind == "final" for timer in self.content.timers)
+        return "final" if final else "timer"
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the size of what is to be written."""
+        return self.writer.buffered()[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """A durable commit: its record, what may now leave, and what it cost."""
 
@@ -112,7 +146,8 @@ class Committed:
 class PartitionWorker:
     """The state of one assigned partition.
 
-    Not thread-safe: every method is called from the one compute thread.
+    `write` and `note_sent` may run in another thread than the rest, one of them at a time;
+    between `freeze` and the end of `write` nothing else may ask for the log.
     """
 
     def __init__(
@@ -132,6 +167,7 @@ class PartitionWorker:
         self._options = options
         self._processor: PartitionProcessor | None = None
         self._writer: TableWriter | None = None
+        self._definition: Definition | None = None
         self._open = _Open(start=0)
         self._position = 0
         self._fingerprint: Fingerprint | None = None
@@ -185,7 +221,7 @@ class PartitionWorker:
     def _restore(self, head: LogRecord) -> None:
         definition = self._log.definition(head.definition)
         zones = self._zones(definition)
-        self._writer = self._make_writer(definition)
+        self._begin(definition)
         now_us = self._clock.monotonic_us()
         if head.snapshot is None:
             self._processor = PartitionProcessor(self.origin, definition, zones)
@@ -214,8 +250,13 @@ class PartitionWorker:
         )
         self._keep(emission)
         committed = self.commit(FlushReason.CONFIG, definition=definition.sha256())
-        self._writer = self._make_writer(definition)
+        self._begin(definition)
         return committed
+
+    def _begin(self, definition: Definition) -> None:
+        """Begin to buffer under a definition."""
+        self._definition = definition
+        self._writer = self._make_writer(definition)
 
     def still_ours(self) -> bool:
         """Tell whether nobody has written to the log since our last record ("keep hot")."""
@@ -317,28 +358,52 @@ class PartitionWorker:
         *,
         definition: str | None = None,
     ) -> Committed:
-        """Make the open span durable and visible (S6-S9, S11).
+        """Make the open span durable and visible (S6-S9, S11): `freeze`, then `write`.
 
         Raises:
             Fenced: somebody else owns the log; this worker must be dropped.
             StoreFault, LogCorrupt: the partition must stop.
         """
-        began_us = self._clock.monotonic_us()
-        span = OffsetSpan(self._open.start, self._position)
-        late = self.processor.cut(self._log.head.n + 1)
-        self.writer.append_aggregates(late)
-        staging = self._log.staging()
-        files = self.writer.write(self._store, staging, self._log.stem(span), span)
-        snapshot = self._stage_snapshot(reason)
-        draft = self._draft(reason, files, snapshot, definition)
-        record = self._log.commit(draft)
-        alerts, self._open = self._open.alerts, _Open(start=self._position)
-        self._log.publish()
-        self._log.clean()
-        seconds = (self._clock.monotonic_us() - began_us) / 1e6
-        return Committed(record, reason, len(files), alerts, seconds)
+        return self.write(self.freeze(reason, definition=definition))
 
-    def _stage_snapshot(self, reason: FlushReason) -> SnapshotRef | None:
+    def freeze(self, reason: FlushReason, *, definition: str | None = None) -> Frozen:
+        """End the open span and begin the next; the last one frozen has been written."""
+        assert self._definition is not None, "open() comes first"
+        head = self._log.head
+        self.writer.append_aggregates(self.processor.cut(head.n + 1))
+        frozen = Frozen(
+            span=OffsetSpan(self._open.start, self._position),
+            reason=reason,
+            writer=self.writer,
+            content=self._open,
+            snapshot=self._snapshot_if_due(reason),
+            watermarks=dict(self.processor.watermarks),
+            fingerprint=self._fingerprint,
+            inputs=self._inputs,
+            definition=definition or head.definition,
+        )
+        self._open = _Open(start=self._position)
+        self._begin(self._definition)
+        return frozen
+
+    def write(self, frozen: Frozen) -> Committed:
+        """Make a frozen span durable and visible. Raises as `commit` does."""
+        began_us = self._clock.monotonic_us()
+        log, span = self._log, frozen.span
+        staging = log.staging()
+        files = frozen.writer.write(self._store, staging, log.stem(span), span)
+        snapshot = None
+        if frozen.snapshot is not None:
+            snapshot = log.stage_snapshot(frozen.snapshot)
+        record = log.commit(_draft(frozen, files, snapshot))
+        log.publish()
+        log.clean()
+        seconds = (self._clock.monotonic_us() - began_us) / 1e6
+        return Committed(
+            record, frozen.reason, len(files), frozen.content.alerts, seconds
+        )
+
+    def _snapshot_if_due(self, reason: FlushReason) -> Mapping[str, pa.Table] | None:
         now_us = self._clock.monotonic_us()
         rows = self._snapshot_rows + self._open.counts.readings
         due = reason in (
@@ -348,47 +413,28 @@ class PartitionWorker:
         if not due:
             self._snapshot_rows = rows
             return None
-        snapshot = self._log.stage_snapshot(self.processor.snapshot())
         self._snapshot_us, self._snapshot_rows = now_us, 0
-        return snapshot
+        return self.processor.snapshot()
 
-    def _draft(
-        self,
-        reason: FlushReason,
-        files: Sequence[StagedFile],
-        snapshot: SnapshotRef | None,
-        definition: str | None,
-    ) -> Draft:
-        opened = self._open
-        span = self._position - opened.start
-        counts = opened.counts
-        return Draft(
-            kind=self._kind(reason),
-            next=self._position,
-            files=tuple(files),
-            counts=RecordCounts(
-                records=counts.records,
-                decoded=counts.decoded,
-                readings=counts.readings,
-                late=counts.late,
-                quarantined=counts.quarantined,
-                skipped=span - counts.records,
-                aggregates=sum(f.rows for f in files if f.dataset == "aggregates"),
-                ignored=counts.ignored,
-            ),
-            snapshot=snapshot,
-            watermarks=dict(self.processor.watermarks),
-            timers=tuple(opened.timers),
-            outbox=tuple(opened.outbox),
-            fingerprint=self._fingerprint,
-            inputs=self._inputs,
-            definition=definition or self._log.head.definition,
-        )
 
-    def _kind(self, reason: FlushReason) -> Kind:
-        if reason is FlushReason.CONFIG:
-            return "config"
-        if self._position > self._open.start or not self._open.timers:
-            return "commit"
-        final = any(timer.kind == "final" for timer in self._open.timers)
-        return "final" if final else "timer"
+def _draft(
+    frozen: Frozen, files: Sequence[StagedFile], snapshot: SnapshotRef | None
+) -> Draft:
+    counts = frozen.content.counts
+    return Draft(
+        kind=frozen.kind,
+        next=frozen.span.end,
+        files=tuple(files),
+        counts=replace(
+            counts,
+            skipped=len(frozen.span) - counts.records,
+            aggregates=sum(f.rows for f in files if f.dataset == "aggregates"),
+        ),
+        snapshot=snapshot,
+        watermarks=frozen.watermarks,
+        timers=tuple(frozen.content.timers),
+        outbox=tuple(frozen.content.outbox),
+        fingerprint=frozen.fingerprint,
+        inputs=frozen.inputs,
+        definition=frozen.definition,
+    )
