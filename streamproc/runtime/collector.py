@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import sys
+from importlib.abc import MetaPathFinder
 from typing import Final
 
 import pyarrow as pa
@@ -18,13 +20,32 @@ _MMAP_THRESHOLD: Final = (-3, 32 << 20)
 _ARENAS_MAX: Final = (-8, 1)
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Lets Python's search find everything but pandas."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Leave the search to the next finder. Raises `ModuleNotFoundError` for pandas."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(name=fullname)
+
+
 def set_for_streaming() -> None:
     """Keep the collector and the allocator from work that comes back with every batch.
 
     Call it once, after all imports.
     """
+    _leave_pandas_alone()
     _leave_records_to_reference_counting()
     _keep_pages()
+
+
+def _leave_pandas_alone() -> None:
+    """Keep pyarrow from importing pandas, which it does for the first array it makes of anything.
+
+    Nothing here uses it, and where analysts have installed it beside us it costs 0.3 CPU-s at
+    the start and 40 MB.
+    """
+    sys.meta_path.insert(0, _WithoutPandas())
 
 
 def _leave_records_to_reference_counting() -> None:

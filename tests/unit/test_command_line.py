@@ -44,3 +44,26 @@ def test_a_mistyped_command_is_answered_with_the_nearest(
 
     assert code == 2
     assert "check" in capsys.readouterr().err
+
+
+MAKE_AN_ARRAY = """
+import sys
+import numpy
+import pyarrow
+from streamproc.runtime.collector import set_for_streaming
+set_for_streaming()
+pyarrow.array(numpy.zeros(3))
+print(*(name for name, module in sys.modules.items() if module is not None))
+"""
+
+
+def test_pyarrow_does_not_load_pandas_into_the_service() -> None:
+    pytest.importorskip("pandas", reason="nothing to load")
+    shown = subprocess.run(
+        [sys.executable, "-c", MAKE_AN_ARRAY],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert "pandas" not in shown.stdout.split()
