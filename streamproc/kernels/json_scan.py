@@ -2,7 +2,7 @@
 
 The scanner reads a document once, left to right, and accepts it only if every byte is
 one it fully understands; any doubt (an escape, an exponent, a nested object under an
-ignored key, a duplicate key, an unexpected type, a null) marks the row for the strict
+ignored key, a duplicate key, an unexpected type, a null that is no unit or quality) marks the row for the strict
 slow path (`streamproc.codecs.json_strict`). So it can be wrong in one way only, by
 being slow. What it accepts, the strict path accepts with the same answer; a property
 test holds the two together.

@@ -26,6 +26,7 @@ from streamproc.kernels.json_parts import (
     QUALITY,
     ROW,
     TIME,
+    UNIT,
     UNIT_MAP,
     VALUE,
     VALUES,
@@ -106,8 +107,11 @@ def take(
         at, value = take_value(at, end, rules, scratch)
         store_f64(scratch + 8 * VALUE, value)
         return at
+    null = load_u8(at) == 110
     if field == QUALITY:
-        return take_quality(at, end, scratch)
+        return after_scalar(at, end) if null else take_quality(at, end, scratch)
+    if field == UNIT and null:
+        return after_scalar(at, end)  # as if it were not there
     if field == VALUES:
         return _take_members(at, end, sheet, rules, scratch, field)
     if field == UNIT_MAP:

@@ -210,6 +210,7 @@ def test_ordinary_documents_never_need_the_strict_path() -> None:
         b'{"time":1769853600000,"value":-3,"property":"no2","device":"d","unit":"ppb","x":null}',
         b'{ "device": "d", "time": 5, "values": { "a": 1.0, "b": 0.30000000000000004 } }',
         b'{"device":"d","time":5,"values":{"a":1},"units":{"a":"u"},"quality":2,"y":"z"}',
+        b'{"device":"d","property":"no2","time":5,"value":1,"unit":null,"quality":null}',
     ]
     from streamproc.codecs.columns import Sheet  # noqa: PLC0415  (a look inside, here only)
 
@@ -217,4 +218,4 @@ def test_ordinary_documents_never_need_the_strict_path() -> None:
         records_of(batch).values, Payloads.nulls(len(batch)), Sheet()
     )
 
-    assert doubtful.tolist() == [0, 0, 0, 0]
+    assert doubtful.tolist() == [0, 0, 0, 0, 0]
