@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
+from streamproc.codecs.arrow_ipc import ArrowIpc
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.encode import WireReading, encode_arrow
 from streamproc.core.values import Flag, Reason
 from tests.support.wire import records_of, rows_of
