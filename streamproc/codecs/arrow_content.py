@@ -31,17 +31,17 @@ def _body_bytes(metadata: bytes, body: pa.Buffer | None) -> int:
     if body is None:
         return 0
     root = struct.unpack_from("<I", metadata)[0]
-    kind = _field(metadata, root, 1)
-    header = _table(metadata, root, 2)
+    kind = field_at(metadata, root, 1)
+    header = table_at(metadata, root, 2)
     if kind is None or header is None:
         return body.size
     if metadata[kind] == _DICTIONARY_BATCH:
-        header = _table(metadata, header, 1)
+        header = table_at(metadata, header, 1)
     elif metadata[kind] != _RECORD_BATCH:
         return body.size
-    if header is None or _field(metadata, header, 3) is None:
+    if header is None or field_at(metadata, header, 3) is None:
         return body.size
-    buffers = _table(metadata, header, 2)
+    buffers = table_at(metadata, header, 2)
     return 0 if buffers is None else _claimed_bytes(metadata, buffers, body)
 
 
@@ -59,7 +59,7 @@ def _claimed_bytes(metadata: bytes, buffers: int, body: pa.Buffer) -> int:
     return total
 
 
-def _field(data: bytes, table: int, index: int) -> int | None:
+def field_at(data: bytes, table: int, index: int) -> int | None:
     """Return where a flatbuffer table keeps a field, None if it is absent."""
     layout = table - struct.unpack_from("<i", data, table)[0]
     place = 4 + 2 * index
@@ -69,7 +69,7 @@ def _field(data: bytes, table: int, index: int) -> int | None:
     return table + offset if offset else None
 
 
-def _table(data: bytes, table: int, index: int) -> int | None:
+def table_at(data: bytes, table: int, index: int) -> int | None:
     """Return where the table or vector starts that a flatbuffer field refers to."""
-    place = _field(data, table, index)
+    place = field_at(data, table, index)
     return None if place is None else place + struct.unpack_from("<I", data, place)[0]

@@ -21,11 +21,12 @@ import pyarrow as pa
 
 from streamproc.codecs.arrow_content import content_bytes
 from streamproc.codecs.arrow_layout import ArrowOptions, Layout, Layouts, tick_limits
+from streamproc.codecs.arrow_template import Template, template_of
 from streamproc.codecs.columns import I4, I8, Sheet
 from streamproc.codecs.strict import UNIT_NS, Refused, name_of, unit_of
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Flag, Reason, Records, Reject
-from streamproc.kernels import arrow_columns, bytes_sheet
+from streamproc.kernels import arrow_columns, arrow_match, bytes_sheet
 from streamproc.kernels.bytes_dict import NAME_BYTES_MAX
 from streamproc.kernels.bytes_raw import PAD
 
@@ -36,7 +37,10 @@ CONTENT_BYTES_MAX: Final = 64 * 1024 * 1024
 ENTRIES_MAX: Final = 1 << 20
 """Dictionaries with more entries are left to Arrow."""
 
-_READING_BYTES_MIN: Final = 8
+TEMPLATES_MAX: Final = 8
+"""Framings remembered; each is tried in turn."""
+_PATIENCE_MAX: Final = 4095
+
 _READING_BYTES: Final = 32
 """Fewer than a reading takes on the wire, mostly: what room is made for at first."""
 _MORE_NAMES: Final = 256
@@ -73,6 +77,8 @@ class ArrowIpc:
         )
         self._codes = np.zeros(ENTRIES_MAX, np.int32)
         self._copy = np.zeros(NAME_BYTES_MAX + PAD, np.uint8)
+        self._templates: list[Template] = []
+        self._misses, self._patience = 0, 0
         self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
@@ -92,8 +98,12 @@ class ArrowIpc:
         whole = pa.py_buffer(payloads.data.data)
         places = zip(payloads.starts.tolist(), payloads.ends.tolist(), strict=True)
         for row, (start, end) in enumerate(places):
-            if start >= 0 and self._read(row, whole.slice(start, end - start)):
-                continue
+            size = end - start
+            if start >= 0 and 0 < size <= RECORD_BYTES_MAX:
+                if self._match(row, whole.address + start, size):
+                    continue
+                if self._read(row, whole.slice(start, size)):
+                    continue
             try:
                 tables.append(self._table(row, payloads[row]))
             except Refused as refused:
@@ -104,10 +114,9 @@ class ArrowIpc:
 
     def _read(self, row: int, payload: pa.Buffer) -> bool:
         """Read a record as its buffers lie; False, and nothing read, where `_table` has to."""
-        if not 0 < payload.size <= RECORD_BYTES_MAX:
-            return False
         try:
-            if content_bytes(payload) > CONTENT_BYTES_MAX:
+            content = content_bytes(payload)
+            if content > CONTENT_BYTES_MAX:
                 return False
             with pa.ipc.open_stream(payload) as reader:
                 layout = self._layouts.of(reader.schema)
@@ -119,16 +128,43 @@ class ArrowIpc:
             if not self._options.trusted_producers:
                 for index in layout.others:
                     batch.column(index).validate(full=True)
-            return layout.describe(batch, self._words) and self._append(
-                layout, batch.num_rows, row
-            )
+            dense = batch.num_rows * arrow_columns.READING_BYTES_MIN > content
+            if dense or not layout.describe(batch, self._words):
+                return False
         except (Refused, *_FAULTS):
             return False
+        if not self._append(layout, self._words, batch.num_rows, row):
+            return False
+        self._learn(payload, batch.schema, layout)
+        return True
 
-    def _append(self, layout: Layout, rows: int, row: int) -> bool:
+    def _match(self, row: int, address: int, size: int) -> bool:
+        """Read a record that is framed like one before; False, and nothing read, for others."""
+        for template in self._templates:
+            rows = template.match(address, size)
+            if rows != arrow_match.NO_MATCH:
+                return self._append(template.layout, template.words, rows, row)
+        return False
+
+    def _learn(self, payload: pa.Buffer, schema: pa.Schema, layout: Layout) -> None:
+        """Learn the framing of a record, with less and less zeal if they never repeat."""
+        self._misses += 1
+        if self._misses <= self._patience:
+            return
+        self._misses = 0
+        template = template_of(payload.to_pybytes(), schema, layout)
+        if template is None or any(map(template.same_as, self._templates)):
+            self._patience = min(2 * self._patience + 1, _PATIENCE_MAX)
+            return
+        if len(self._templates) >= TEMPLATES_MAX:
+            self._patience = min(2 * self._patience + 1, _PATIENCE_MAX)
+            self._templates.clear()
+        self._templates.append(template)
+
+    def _append(self, layout: Layout, words: I8, rows: int, row: int) -> bool:
         while True:
             state = arrow_columns.read_columns(
-                *(self._words, layout.rules, rows, row),
+                *(words, layout.rules, rows, row),
                 *(self._codes, self._copy, self._sheet.words),
             )
             if state != arrow_columns.FULL:
@@ -181,7 +217,7 @@ class ArrowIpc:
             raise Refused(Reason.TOO_LARGE, detail)
         with pa.ipc.open_stream(buffer) as reader:
             for batch in reader:
-                if batch.num_rows * _READING_BYTES_MIN > content:
+                if batch.num_rows * arrow_columns.READING_BYTES_MIN > content:
                     detail = f"{batch.num_rows} rows in {content} bytes"
                     raise Refused(Reason.MALFORMED, detail)
                 if not self._options.trusted_producers:

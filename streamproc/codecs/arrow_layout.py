@@ -73,6 +73,17 @@ class Layout:
     others: tuple[int, ...]
     rules: I8
 
+    def blank(self) -> I8:
+        """Return the kernel's words without what differs from batch to batch."""
+        words = np.zeros(kernels.COLUMNS * kernels.COLUMN_WORDS, np.int64)
+        table = words.reshape(kernels.COLUMNS, kernels.COLUMN_WORDS)
+        table[:, kernels.KIND] = kernels.ABSENT
+        for column in self.columns:
+            table[column.role, kernels.KIND] = column.kind
+            table[column.role, kernels.OFFSET_BYTES] = column.offset_bytes
+            table[column.role, kernels.OPTIONAL] = column.role in _OPTIONAL
+        return words
+
     def describe(self, batch: pa.RecordBatch, words: I8) -> bool:
         """Write where the columns of a batch lie; False where a row is not plainly readable.
 

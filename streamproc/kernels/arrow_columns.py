@@ -79,6 +79,9 @@ DONE, DOUBTFUL, FULL = range(3)
 ROWS_MAX = 1 << 30
 """More rows or entries than any buffer holds: counts up to here cannot overflow."""
 
+READING_BYTES_MIN = 8
+"""A stream that claims more rows than its content has room for at this much is refused."""
+
 _UNKNOWN = -3
 _OVERREAD = 32
 """A name is read up to so many bytes beyond its end."""

@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from streamproc.codecs.arrow_ipc import ArrowIpc
 from streamproc.codecs.arrow_layout import ArrowOptions
@@ -27,16 +28,24 @@ INTEGERS = [*INDICES, pa.int16(), pa.int64()]
 
 
 class Casts(ArrowIpc):
-    """The decoder without its kernel: every record goes through Arrow's casts."""
+    """The decoder without its kernels: every record goes through Arrow's casts."""
+
+    def _match(self, row: int, address: int, size: int) -> bool:
+        return False
 
     def _read(self, row: int, payload: pa.Buffer) -> bool:
         return False
 
 
 class Counted(ArrowIpc):
-    """The decoder, counting the records its kernel reads."""
+    """The decoder, counting the records that matched, and those that were read otherwise."""
 
-    kept = 0
+    matched = kept = 0
+
+    def _match(self, row: int, address: int, size: int) -> bool:
+        matched = super()._match(row, address, size)
+        self.matched += matched
+        return matched
 
     def _read(self, row: int, payload: pa.Buffer) -> bool:
         read = super()._read(row, payload)
@@ -115,8 +124,8 @@ def qualities(rng: random.Random, count: int) -> "pa.Array[Any]":
     return column
 
 
-def stream(rng: random.Random) -> bytes:
-    """Return a stream of one batch or two, with columns in any order and of any kind."""
+def made(rng: random.Random) -> pa.RecordBatch:
+    """Return a batch with columns in any order and of any kind."""
     count = rng.choice([1, 2, 7, 8, 9, 64])
     columns: dict[str, Any] = {
         "device": names(rng, count, nullable=False),
@@ -130,20 +139,47 @@ def stream(rng: random.Random) -> bytes:
         columns["quality"] = qualities(rng, count)
     if rng.randrange(4) == 0:
         columns["other"] = rng.choice(
-            [numbers(rng, count), names(rng, count, nullable=True)]
+            [numbers(rng, count), times(rng, count), names(rng, count, nullable=True)]
         )
     if rng.randrange(40) == 0:
         del columns[rng.choice(list(columns))]
     order = list(columns)
     rng.shuffle(order)
-    batch = pa.RecordBatch.from_pydict({name: columns[name] for name in order})
-    codec: Any = rng.choice([None, None, None, "lz4", "zstd"])
+    return pa.RecordBatch.from_pydict({name: columns[name] for name in order})
+
+
+def stream_of(batches: list[pa.RecordBatch], codec: Any = None) -> bytes:
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=codec)
-    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
-        for _ in range(rng.choice([1] * 9 + [2])):
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
             writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
+
+
+def stream(rng: random.Random) -> bytes:
+    """Return a stream of one batch, now and then two, now and then compressed."""
+    codec = rng.choice([None, None, None, "lz4", "zstd"])
+    return stream_of([made(rng)] * rng.choice([1] * 9 + [2]), codec)
+
+
+EDGES = [0, 1, 2, 8, 64, 2**31, 2**40, 2**63 - 1]
+
+
+def renumbered(rng: random.Random, data: bytes) -> bytes:
+    """Return `data` with one of the small numbers in it changed: a length, a count, a place."""
+    words = [
+        at
+        for at in range(0, len(data) - 7, 8)
+        if int.from_bytes(data[at : at + 8], "little") < 2048
+    ]
+    if not words:
+        return data
+    at = rng.choice(words)
+    old = int.from_bytes(data[at : at + 8], "little")
+    near = max(0, old + rng.choice([-8, -1, 1, 8]))
+    new = rng.choice([near, near, rng.choice(EDGES)])
+    return data[:at] + new.to_bytes(8, "little") + data[at + 8 :]
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
@@ -151,7 +187,7 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice([0, 0, 1, 1, 3])):
         at = rng.randrange(len(changed))
-        what = rng.randrange(4)
+        what = rng.randrange(5)
         if what == 0:
             changed[at] ^= 1 << rng.randrange(8)
         elif what == 1:
@@ -160,11 +196,12 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
             size = rng.choice([4, 8])
             at &= -size
             changed[at : at + size] = rng.choice([b"\0", b"\xff"]) * size
-        else:
+        elif what == 3:
             changed[at] = rng.randrange(256)
-    return bytes(
-        changed[: rng.randrange(len(changed))] if rng.randrange(40) == 0 else changed
-    )
+        else:
+            changed = bytearray(renumbered(rng, bytes(changed)))
+    cut = rng.randrange(len(changed)) if rng.randrange(40) == 0 else len(changed)
+    return bytes(changed[:cut])
 
 
 def outcome(decoded: Decoded) -> tuple[Any, ...]:
@@ -172,18 +209,47 @@ def outcome(decoded: Decoded) -> tuple[Any, ...]:
     return repr(rows_of(decoded)), rejects
 
 
-def test_buffers_are_read_as_arrow_casts_them_or_left_to_it() -> None:
+OPTIONS = [
+    ArrowOptions(),
+    ArrowOptions(trusted_producers=True, assume_zone="UTC", time_unit="us"),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["hostile", "trusted"])
+def test_buffers_are_read_as_arrow_casts_them_or_left_to_it(
+    options: ArrowOptions,
+) -> None:
     print("seed", SEED)  # noqa: T201  (pytest shows it when the test fails)
     rng = random.Random(SEED)
-    for options in (
-        ArrowOptions(),
-        ArrowOptions(trusted_producers=True, assume_zone="UTC", time_unit="us"),
-    ):
+    direct, casts = Counted(options), Casts(options)
+    for _ in range(20):
+        batch = [mutated(rng, stream(rng)) for _ in range(BATCH)]
+
+        found = outcome(direct.decode(records_of(batch)))
+
+        assert found == outcome(casts.decode(records_of(batch)))
+    assert 300 < direct.kept < 1_800
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["hostile", "trusted"])
+def test_streams_framed_alike_are_read_as_arrow_casts_them_or_left_to_it(
+    options: ArrowOptions,
+) -> None:
+    print("seed", SEED)  # noqa: T201  (pytest shows it when the test fails)
+    rng = random.Random(SEED)
+    matched = 0
+    for _ in range(80):
         direct, casts = Counted(options), Casts(options)
-        for _ in range(20):
-            batch = [mutated(rng, stream(rng)) for _ in range(BATCH)]
+        whole = made(rng)
+        batch = [stream_of([whole])]
+        for _ in range(40):
+            first = rng.randrange(whole.num_rows)
+            part = whole.slice(first, rng.randrange(whole.num_rows - first + 1))
+            batch.append(mutated(rng, stream_of([part])))
+            batch.append(renumbered(rng, stream_of([part])))
 
-            found = outcome(direct.decode(records_of(batch)))
+        found = outcome(direct.decode(records_of(batch)))
 
-            assert found == outcome(casts.decode(records_of(batch)))
-        assert 300 < direct.kept < 1_800
+        assert found == outcome(casts.decode(records_of(batch)))
+        matched += direct.matched
+    assert 300 < matched < 5_500
