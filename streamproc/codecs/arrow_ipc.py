@@ -8,6 +8,10 @@ The bytes may be hostile (Arrow's own security model says: validate). So the rec
 bounded; what compressed buffers claim to hold is added up before anything is
 decompressed; and every array is validated in full. `trusted_producers` validates only
 the columns that are read, offsets and indices included.
+
+There are three ways, each for what the one before leaves: streams framed like one that was
+read before (`arrow_template`), streams with the usual columns, opened by pyarrow (both read
+by `kernels.arrow_columns`, which validates as it reads), and Arrow's own casts for the rest.
 """
 
 import struct
