@@ -8,6 +8,10 @@ The bytes may be hostile (Arrow's own security model says: validate). So the rec
 bounded; what compressed buffers claim to hold is added up before anything is
 decompressed; and every array is validated in full. `trusted_producers` validates only
 the columns that are read, offsets and indices included.
+
+There are three ways, each for what the one before leaves: streams framed like one that was
+read before (`arrow_template`), streams with the usual columns, opened by pyarrow (both read
+by `kernels.arrow_columns`, which validates as it reads), and Arrow's own casts for the rest.
 """
 
 import struct
@@ -19,30 +23,35 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamproc.codecs.arrow_content import content_bytes
+from streamproc.codecs.arrow_layout import ArrowOptions, Layout, Layouts, tick_limits
+from streamproc.codecs.arrow_template import Template, template_of
 from streamproc.codecs.columns import I4, I8, Sheet
-from streamproc.codecs.strict import UNIT_NS, FieldOptions, Refused, name_of, unit_of
+from streamproc.codecs.strict import UNIT_NS, Refused, name_of, unit_of
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Flag, Reason, Records, Reject
-from streamproc.kernels import bytes_sheet
-from streamproc.kernels.bytes_text import TIME_US_MAX, TIME_US_MIN
+from streamproc.kernels import arrow_columns, arrow_match, bytes_sheet
+from streamproc.kernels.bytes_dict import NAME_BYTES_MAX
+from streamproc.kernels.bytes_raw import PAD
 
 RECORD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONTENT_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of one record, after decompression."""
 
-_READING_BYTES_MIN: Final = 8
-_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+ENTRIES_MAX: Final = 1 << 20
+"""Dictionaries with more entries are left to Arrow."""
+
+TEMPLATES_MAX: Final = 8
+"""Framings remembered; each is tried in turn."""
+_PATIENCE_MAX: Final = 4095
+
+_READING_BYTES: Final = 32
+"""Fewer than a reading takes on the wire, mostly: what room is made for at first."""
+_MORE_NAMES: Final = 256
 _FAULTS: Final = (
     *(pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError),
     *(MemoryError, OverflowError, NotImplementedError, EOFError, struct.error),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrowOptions(FieldOptions):
-    """`FieldOptions`, and whether the producers are ours (see the module)."""
-
-    trusted_producers: bool = False
 
 
 _Names = tuple[Sequence[str | None], I4 | None]
@@ -66,6 +75,14 @@ class ArrowIpc:
 
     def __init__(self, options: ArrowOptions | None = None) -> None:
         self._options = options or ArrowOptions()
+        self._layouts = Layouts(self._options)
+        self._words = np.zeros(
+            arrow_columns.COLUMNS * arrow_columns.COLUMN_WORDS, np.int64
+        )
+        self._codes = np.zeros(ENTRIES_MAX, np.int32)
+        self._copy = np.zeros(NAME_BYTES_MAX + PAD, np.uint8)
+        self._templates: list[Template] = []
+        self._misses, self._patience = 0, 0
         self._sheet = Sheet()
 
     def missing(self, records: Records) -> frozenset[int]:  # noqa: ARG002  (the port's shape)
@@ -77,18 +94,86 @@ class ArrowIpc:
 
     def decode(self, records: Records) -> Decoded:
         """Return readings and rejects of the whole batch."""
+        payloads = records.values
+        sheet = self._sheet
+        sheet.begin(payloads.nbytes // _READING_BYTES + 64)
         tables: list[_Table] = []
         rejects: list[Reject] = []
-        for row, value in enumerate(records.values):
+        whole = pa.py_buffer(payloads.data.data)
+        places = zip(payloads.starts.tolist(), payloads.ends.tolist(), strict=True)
+        for row, (start, end) in enumerate(places):
+            size = end - start
+            if start >= 0 and 0 < size <= RECORD_BYTES_MAX:
+                if self._match(row, whole.address + start, size):
+                    continue
+                if self._read(row, whole.slice(start, size)):
+                    continue
             try:
-                tables.append(self._table(row, value))
+                tables.append(self._table(row, payloads[row]))
             except Refused as refused:
                 rejects.append(Reject(row, refused.reason, refused.detail))
-        sheet = self._sheet
-        sheet.begin(sum(len(table.time) for table in tables))
         if tables:
             sheet.extend(_columns(sheet, tables))
         return sheet.decoded(rejects)
+
+    def _read(self, row: int, payload: pa.Buffer) -> bool:
+        """Read a record as its buffers lie; False, and nothing read, where `_table` has to."""
+        try:
+            content = content_bytes(payload)
+            if content > CONTENT_BYTES_MAX:
+                return False
+            with pa.ipc.open_stream(payload) as reader:
+                layout = self._layouts.of(reader.schema)
+                batch = None if layout is None else next(reader, None)
+                if layout is None or batch is None or next(reader, None) is not None:
+                    return False
+            # Sizes only; the kernel looks at what it reads.
+            batch.validate()
+            if not self._options.trusted_producers:
+                for index in layout.others:
+                    batch.column(index).validate(full=True)
+            dense = batch.num_rows * arrow_columns.READING_BYTES_MIN > content
+            if dense or not layout.describe(batch, self._words):
+                return False
+        except (Refused, *_FAULTS):
+            return False
+        if not self._append(layout, self._words, batch.num_rows, row):
+            return False
+        self._learn(payload, batch.schema, layout)
+        return True
+
+    def _match(self, row: int, address: int, size: int) -> bool:
+        """Read a record that is framed like one before; False, and nothing read, for others."""
+        for template in self._templates:
+            rows = template.match(address, size)
+            if rows != arrow_match.NO_MATCH:
+                return self._append(template.layout, template.words, rows, row)
+        return False
+
+    def _learn(self, payload: pa.Buffer, schema: pa.Schema, layout: Layout) -> None:
+        """Learn the framing of a record, with less and less zeal if they never repeat."""
+        self._misses += 1
+        if self._misses <= self._patience:
+            return
+        self._misses = 0
+        template = template_of(payload.to_pybytes(), schema, layout)
+        if template is None or any(map(template.same_as, self._templates)):
+            self._patience = min(2 * self._patience + 1, _PATIENCE_MAX)
+            return
+        if len(self._templates) >= TEMPLATES_MAX:
+            self._patience = min(2 * self._patience + 1, _PATIENCE_MAX)
+            self._templates.clear()
+        self._templates.append(template)
+
+    def _append(self, layout: Layout, words: I8, rows: int, row: int) -> bool:
+        while True:
+            state = arrow_columns.read_columns(
+                *(words, layout.rules, rows, row),
+                *(self._codes, self._copy, self._sheet.words),
+            )
+            if state != arrow_columns.FULL:
+                return state == arrow_columns.DONE
+            self._sheet.reserve(rows, _MORE_NAMES, _MORE_NAMES * NAME_BYTES_MAX)
 
     def _table(self, row: int, payload: bytes | None) -> "_Table":
         """Return the readings of one record, one or more. Raises `Refused`."""
@@ -121,19 +206,22 @@ class ArrowIpc:
             raise Refused(Reason.EMPTY, "the stream holds no reading")
         if len(batches) == 1:
             return batches[0]
-        # Dictionaries may differ from batch to batch; the table unifies them.
+        # Dictionaries may differ from batch to batch; the table unifies them, and believes
+        # every index, so that trust in producers does not go as far as this.
+        for batch in batches:
+            batch.validate(full=True)
         table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
         return table.to_batches()[0]
 
     def _batches(self, payload: bytes) -> Iterator[pa.RecordBatch]:
         buffer = pa.py_buffer(payload)
-        content = _content_bytes(buffer)
+        content = content_bytes(buffer)
         if content > CONTENT_BYTES_MAX:
             detail = f"{content} bytes decompressed, at most {CONTENT_BYTES_MAX}"
             raise Refused(Reason.TOO_LARGE, detail)
         with pa.ipc.open_stream(buffer) as reader:
             for batch in reader:
-                if batch.num_rows * _READING_BYTES_MIN > content:
+                if batch.num_rows * arrow_columns.READING_BYTES_MIN > content:
                     detail = f"{batch.num_rows} rows in {content} bytes"
                     raise Refused(Reason.MALFORMED, detail)
                 if not self._options.trusted_producers:
@@ -176,7 +264,7 @@ class ArrowIpc:
             ticks = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid as error:
             raise Refused(Reason.BAD_TIME, f"time: {error}") from error
-        low, high = -(-TIME_US_MIN * 1000 // unit_ns), TIME_US_MAX * 1000 // unit_ns
+        low, high = tick_limits(unit_ns)
         if ((ticks < low) | (ticks >= high)).any():
             raise Refused(Reason.BAD_TIME, "a time is outside the years 1 to 9999")
         if unit_ns < UNIT_NS["us"]:
@@ -268,64 +356,3 @@ def _codes(sheet: Sheet, kind: int, tables: Sequence[_Table]) -> I4:
             np.full(len(table.time), -1, np.int32) if indices is None else own[indices]
         )
     return np.concatenate(columns)
-
-
-def _content_bytes(buffer: pa.Buffer) -> int:
-    """Return how many bytes the stream's bodies hold once decompressed."""
-    reader = pa.ipc.MessageReader.open_stream(buffer)
-    total = 0
-    while True:
-        try:
-            message = reader.read_next_message()
-        except StopIteration:
-            return total
-        body = message.body
-        total += _body_bytes(message.metadata.to_pybytes(), body)
-
-
-def _body_bytes(metadata: bytes, body: pa.Buffer | None) -> int:
-    if body is None:
-        return 0
-    root = struct.unpack_from("<I", metadata)[0]
-    kind = _field(metadata, root, 1)
-    header = _table(metadata, root, 2)
-    if kind is None or header is None:
-        return body.size
-    if metadata[kind] == _DICTIONARY_BATCH:
-        header = _table(metadata, header, 1)
-    elif metadata[kind] != _RECORD_BATCH:
-        return body.size
-    if header is None or _field(metadata, header, 3) is None:
-        return body.size
-    buffers = _table(metadata, header, 2)
-    return 0 if buffers is None else _claimed_bytes(metadata, buffers, body)
-
-
-def _claimed_bytes(metadata: bytes, buffers: int, body: pa.Buffer) -> int:
-    """Add up what compressed buffers say they hold: int64 before each, -1 for plain."""
-    view = memoryview(body)
-    total = 0
-    for k in range(struct.unpack_from("<I", metadata, buffers)[0]):
-        offset, length = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * k)
-        if length:
-            if not 0 <= offset <= len(view) - 8:
-                raise Refused(Reason.MALFORMED, "a buffer lies outside its message")
-            claimed = struct.unpack_from("<q", view, offset)[0]
-            total += length if claimed < 0 else claimed
-    return total
-
-
-def _field(data: bytes, table: int, index: int) -> int | None:
-    """Return where a flatbuffer table keeps a field, None if it is absent."""
-    layout = table - struct.unpack_from("<i", data, table)[0]
-    place = 4 + 2 * index
-    if layout < 0 or place >= struct.unpack_from("<H", data, layout)[0]:
-        return None
-    offset = struct.unpack_from("<H", data, layout + place)[0]
-    return table + offset if offset else None
-
-
-def _table(data: bytes, table: int, index: int) -> int | None:
-    """Return where the table or vector starts that a flatbuffer field refers to."""
-    place = _field(data, table, index)
-    return None if place is None else place + struct.unpack_from("<I", data, place)[0]

@@ -128,8 +128,12 @@ class Sheet:
     def grow(self, size: int) -> None:
         """Have room for any record of `size` bytes (see `bytes_sheet.fits`)."""
         readings = size // bytes_sheet.MEMBER_BYTES_MIN + 2
-        for names in self._names.values():
-            names.reserve(readings, size + bytes_dict.NAME_BYTES_MAX + 1)
+        self.reserve(readings, readings, size + bytes_dict.NAME_BYTES_MAX + 1)
+
+    def reserve(self, readings: int, names: int, size: int) -> None:
+        """Have room for so many more readings, and new names of each kind of `size` bytes."""
+        for table in self._names.values():
+            table.reserve(names, size)
         self._reserve_seen()
         count, capacity = len(self), len(self._columns[0])
         if count + readings > capacity:

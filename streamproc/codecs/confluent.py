@@ -14,13 +14,13 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from streamproc.codecs.columns import B1, I4, I8, U1, Sheet
+from streamproc.codecs.columns import I4, I8, U1, Sheet
 from streamproc.codecs.strict import RECORD_BYTES_MAX, Reading, Refused, printable
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import SchemaProblem, WireSchema
 from streamproc.core.values import Decoded, Reason, Records, Reject
+from streamproc.kernels.frames import HEADER_BYTES, UNFRAMED, read_frames
 
-HEADER_BYTES: Final = 5
 SCHEMAS_MAX: Final = 4096
 """Schemas and certain problems kept; beyond, the oldest are asked for again."""
 
@@ -68,9 +68,8 @@ class Framed:
 
     def missing(self, records: Records) -> frozenset[int]:
         """Return the schema ids of well-framed records nobody has told of yet."""
-        framed, ids = _schema_ids(records.values)
-        unknown = set(np.unique(ids[framed]).tolist())
-        return frozenset(unknown - self._schemas.keys() - self._fleeting.keys())
+        met, _ = _schema_ids(records.values)
+        return frozenset(set(met) - self._schemas.keys() - self._fleeting.keys())
 
     def learn(self, schema_id: int, schema: WireSchema | SchemaProblem) -> None:
         """Compile a schema, or keep the reason why its records are refused."""
@@ -99,16 +98,16 @@ class Framed:
     def decode(self, records: Records) -> Decoded:
         """Return readings and rejects of the whole batch."""
         payloads = records.values
-        framed, ids = _schema_ids(payloads)
+        met, ids = _schema_ids(payloads)
         rejects = [
             Reject(row, *_why_unframed(payloads, row))
-            for row in np.flatnonzero(~framed).tolist()
+            for row in np.flatnonzero(ids == UNFRAMED).tolist()
         ]
         sheet = self._sheet
         sheet.begin(len(records) + 64)
         strict: list[tuple[int, list[Reading]]] = []
-        for schema_id in np.unique(ids[framed]).tolist():
-            rows = np.flatnonzero(framed & (ids == schema_id)).astype(np.int32)
+        for schema_id in met:
+            rows = np.flatnonzero(ids == schema_id).astype(np.int32)
             plan = self._plan_of(schema_id)
             if isinstance(plan, Reject):
                 rejects += [Reject(r, plan.reason, plan.detail) for r in rows.tolist()]
@@ -148,17 +147,14 @@ def _decode_rows(
             rejects.append(Reject(row, refused.reason, refused.detail))
 
 
-def _schema_ids(payloads: Payloads) -> tuple[B1, I8]:
-    """Return per row whether it is framed by magic 0, and its schema id where it is."""
-    sizes = payloads.sizes
-    framed = (sizes >= HEADER_BYTES) & (sizes <= RECORD_BYTES_MAX)
-    starts = np.where(framed, payloads.starts, 0)
-    ids = np.zeros(len(starts), np.int64)
-    for k in range(1, HEADER_BYTES):
-        # Rows that are not framed read the padding's or any row's bytes; masked below.
-        ids = (ids << 8) | payloads.data[starts + k]
-    framed &= (payloads.data[starts] == 0) & (ids < 1 << 31)
-    return framed, ids
+def _schema_ids(payloads: Payloads) -> tuple[list[int], I8]:
+    """Return the schema ids met, ascending, and every row's, `UNFRAMED` where it has none."""
+    ids = np.empty(len(payloads), np.int64)
+    uniform = read_frames(
+        payloads.data, payloads.starts, payloads.ends, RECORD_BYTES_MAX, ids
+    )
+    met: list[int] = np.unique(ids[:1] if uniform else ids).tolist()
+    return [schema_id for schema_id in met if schema_id != UNFRAMED], ids
 
 
 def _why_unframed(payloads: Payloads, row: int) -> tuple[Reason, str]:

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
+from streamproc.codecs.arrow_ipc import ArrowIpc
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
 from streamproc.codecs.chirpstack import ChirpStack
 from streamproc.codecs.chirpstack_strict import ChirpStackOptions

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamproc.codecs.arrow_ipc import ArrowOptions
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.strict import FieldOptions

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from streamproc.codecs.arrow_ipc import ArrowOptions
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.packed_strict import PackedOptions

@@ -8,7 +8,7 @@ that does not fit them to the last byte is left to `streamproc.codecs.avro_stric
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_fields import (
     FIRST,
     IGNORED,
@@ -32,7 +32,7 @@ from streamproc.kernels.bytes_raw import (
     load_i64,
     load_u8,
 )
-from streamproc.kernels.bytes_sheet import COUNT, fits
+from streamproc.kernels.bytes_sheet import COUNT, readings_of, room
 
 NULL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, STRING, BYTES, FIXED, ENUM, MAP = range(11)
 
@@ -45,7 +45,7 @@ _INT32_MAX = (1 << 31) - 1
 _FAILED = -1
 
 
-@kernel
+@inlined
 def _number(kind: int, at: int, end: int) -> tuple[int, float]:
     """Read a number of a map: (address after or -1, value)."""
     if kind == DOUBLE:
@@ -63,7 +63,7 @@ def _number(kind: int, at: int, end: int) -> tuple[int, float]:
     return at, np.float64(value)
 
 
-@kernel
+@inlined
 def _map(kind: int, at: int, end: int, sheet: int, scratch: int) -> int:
     """Read a map of values, block by block; return the address after, or -1."""
     while True:
@@ -88,7 +88,7 @@ def _map(kind: int, at: int, end: int, sheet: int, scratch: int) -> int:
                 return _FAILED
 
 
-@kernel
+@inlined
 def _field(
     operation: int, at: int, end: int, sheet: int, rules: int, scratch: int
 ) -> int:
@@ -127,7 +127,7 @@ def _field(
     return at + size if kind == FIXED and size <= end - at else _FAILED
 
 
-@kernel
+@inlined
 def _datum(
     at: int, end: int, operations: int, count: int, sheet: int, rules: int, scratch: int
 ) -> bool:
@@ -181,13 +181,19 @@ def scan_avro(
     note = scratch.ctypes.data
     law = rules.ctypes.data
     count = operations.size // OPERATION_WORDS
+    readings, room_bytes = room(place)
     for i in range(first_row, starts.size):
         size = ends[i] - starts[i]
         if size > rules[SIZE_MAX]:
             doubtful[i] = 1
             continue
-        if not fits(place, size, 0):
-            return i
+        needed = readings_of(size)
+        if needed > readings or size > room_bytes:
+            readings, room_bytes = room(place)
+            if needed > readings or size > room_bytes:
+                return i
+        readings -= needed
+        room_bytes -= size
         begin(note, law, sheet[COUNT], int64(rows[i]))
         certain = _datum(
             base + starts[i],

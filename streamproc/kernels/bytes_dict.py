@@ -6,7 +6,8 @@ entries, `DATA` address, `DATA_SIZE` bytes, `COUNT` entries, `DATA_END` bytes us
 A slot has 32 bytes: hash u64, code + 1 i32, length i32, the first 16 bytes of the name;
 so a name of up to 16 bytes costs one cache line.
 
-Capacity is checked by the caller once per record (`has_room`), never half-way through.
+A caller that cannot stop half-way through a record asks `has_room` before; any other meets
+`NO_ROOM` with the first new name the table has no room for.
 """
 
 # ruff: noqa: PLR2004  (bytes of UTF-8; a word has 8 bytes)
@@ -37,6 +38,7 @@ WORDS = 8
 SLOT_BYTES = 32
 NAME_BYTES_MAX = 256
 NOT_A_NAME = -1
+NO_ROOM = -2
 
 _SEED = U64(0xFF51AFD7ED558CCD)
 _MIX = U64(0x9E3779B97F4A7C15)
@@ -168,8 +170,8 @@ def has_room(table: int, entries: int, size: int) -> bool:
 def code_of(table: int, address: int, size: int) -> int:
     """Return the code of a name, giving it the next one if it is new.
 
-    A new name is checked by `is_name` first; `NOT_A_NAME` if it fails, and nothing is kept.
-    The caller has asked `has_room`, and the name lies in a padded buffer.
+    A new name is checked by `is_name` first: `NOT_A_NAME` if it fails, and `NO_ROOM` where the
+    table is full; nothing is kept then. The name lies in a padded buffer.
     """
     if size < 1 or size > NAME_BYTES_MAX:
         return NOT_A_NAME
@@ -197,6 +199,8 @@ def code_of(table: int, address: int, size: int) -> int:
         slot = load_i64(table + 8 * SLOTS) + SLOT_BYTES * place
     if not is_name(address, size):
         return NOT_A_NAME
+    if not has_room(table, 1, size):
+        return NO_ROOM
     code = load_i64(table + 8 * COUNT)
     end = load_i64(table + 8 * DATA_END)
     copy_bytes(data + end, address, size)

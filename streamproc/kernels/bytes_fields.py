@@ -9,7 +9,7 @@ path look. `complete` turns what was noted into readings.
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined
 from streamproc.kernels.bytes_dict import code_of, is_utf8
 from streamproc.kernels.bytes_raw import (
     int64,
@@ -51,7 +51,7 @@ _SINGLE = (1 << PROPERTY) | (1 << VALUE) | (1 << UNIT)
 _MANY = 1 << VALUES
 
 
-@kernel
+@inlined
 def begin(scratch: int, rules: int, first: int, row: int) -> None:
     """Forget the record before; `first` is the sheet's count, `row` the record's number."""
     store_i64(scratch + 8 * SEEN, int64(0))
@@ -62,12 +62,12 @@ def begin(scratch: int, rules: int, first: int, row: int) -> None:
     store_i64(scratch + 8 * ROW, row)
 
 
-@kernel
+@inlined
 def _note(scratch: int, role: int) -> None:
     store_i64(scratch + 8 * SEEN, load_i64(scratch + 8 * SEEN) | (1 << role))
 
 
-@kernel
+@inlined
 def take_text(
     role: int, at: int, size: int, sheet: int, rules: int, scratch: int
 ) -> bool:
@@ -99,7 +99,7 @@ def take_text(
     return code >= 0
 
 
-@kernel
+@inlined
 def take_integer(role: int, value: int, rules: int, scratch: int) -> bool:
     """Take an integer: an epoch time, a value or a quality."""
     if role == IGNORED:
@@ -125,7 +125,7 @@ def take_integer(role: int, value: int, rules: int, scratch: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def take_double(role: int, value: float, scratch: int) -> bool:
     """Take a floating number; only a finite one is a value."""
     if role == IGNORED:
@@ -137,7 +137,7 @@ def take_double(role: int, value: float, scratch: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def take_member(at: int, size: int, value: float, sheet: int, scratch: int) -> bool:
     """Take one entry of the map of values; False for a name met before."""
     if not np.isfinite(value):
@@ -153,7 +153,7 @@ def take_member(at: int, size: int, value: float, sheet: int, scratch: int) -> b
     return True
 
 
-@kernel
+@inlined
 def complete(sheet: int, rules: int, scratch: int) -> bool:
     """Write the record's readings if all it needs was met and the two forms do not mix."""
     seen = load_i64(scratch + 8 * SEEN)
@@ -187,7 +187,7 @@ def complete(sheet: int, rules: int, scratch: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def varint(at: int, end: int) -> tuple[np.uint64, int]:
     """Read a base-128 varint of at most 64 bits: (value, address after or -1)."""
     value = np.uint64(0)
@@ -206,7 +206,7 @@ def varint(at: int, end: int) -> tuple[np.uint64, int]:
     return value, -1
 
 
-@kernel
+@inlined
 def zigzag(word: np.uint64) -> int:
     """Return the signed number a zigzag varint stands for."""
     return int64(word >> np.uint64(1)) ^ -int64(word & np.uint64(1))

@@ -69,6 +69,9 @@ def _storer(kind: Any) -> Any:
 
 
 load_u8: Callable[[int], int] = _loader(types.uint8)
+load_i8: Callable[[int], int] = _loader(types.int8)
+load_u16: Callable[[int], int] = _loader(types.uint16)
+load_i16: Callable[[int], int] = _loader(types.int16)
 load_u64: Callable[[int], np.uint64] = _loader(types.uint64)
 load_i32: Callable[[int], int] = _loader(types.int32)
 load_u32: Callable[[int], int] = _loader(types.uint32)

@@ -12,8 +12,11 @@ memory; it grows between records, never within one.
 import numpy as np
 
 from streamproc.kernels._jit import inlined
-from streamproc.kernels.bytes_dict import has_room
+from streamproc.kernels.bytes_dict import BITS, DATA_END, DATA_SIZE, ENTRIES, has_room
+from streamproc.kernels.bytes_dict import COUNT as NAMES
+from streamproc.kernels.bytes_dict import WORDS as TABLE_WORDS
 from streamproc.kernels.bytes_raw import (
+    int64,
     load_i32,
     load_i64,
     store_f64,
@@ -43,13 +46,45 @@ ORDINAL_BITS = 20
 @inlined
 def fits(sheet: int, size: int, key_size: int) -> bool:
     """Tell whether any record of `size` bytes with a key of `key_size` has room."""
-    readings = size // MEMBER_BYTES_MIN + 2
+    readings = readings_of(size)
     return (
         load_i64(sheet + 8 * COUNT) + readings <= load_i64(sheet + 8 * CAPACITY)
         and has_room(sheet + 8 * DEVICES, 2, size + key_size)
         and has_room(sheet + 8 * PROPERTIES, readings, size)
         and has_room(sheet + 8 * UNITS, readings, size)
     )
+
+
+@inlined
+def _room_of(table: int) -> tuple[int, int]:
+    """Return how many more names, and of how many bytes together, a table takes."""
+    entries = min(load_i64(table + 8 * ENTRIES), (1 << load_i64(table + 8 * BITS)) // 2)
+    return (
+        entries - load_i64(table + 8 * NAMES),
+        load_i64(table + 8 * DATA_SIZE) - load_i64(table + 8 * DATA_END),
+    )
+
+
+@inlined
+def room(sheet: int) -> tuple[int, int]:
+    """Return how many readings, of records of how many bytes together, have room for certain.
+
+    So a kernel asks once for many records, and counts down what each may take: its bytes,
+    and `readings_of` so many.
+    """
+    readings = load_i64(sheet + 8 * CAPACITY) - load_i64(sheet + 8 * COUNT)
+    size = int64(1) << 62
+    for table in range(sheet + 8 * DEVICES, sheet + 8 * WORDS, 8 * TABLE_WORDS):
+        entries, free = _room_of(table)
+        readings = min(readings, entries)
+        size = min(size, free)
+    return readings, size
+
+
+@inlined
+def readings_of(size: int) -> int:
+    """Return how many readings, and names of each kind, a record of `size` bytes may hold."""
+    return size // MEMBER_BYTES_MIN + 2
 
 
 @inlined

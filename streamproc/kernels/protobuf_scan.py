@@ -9,7 +9,7 @@ type, and anything else that is not plain, is left to `streamproc.codecs.protobu
 
 import numpy as np
 
-from streamproc.kernels._jit import kernel
+from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_fields import (
     FIRST,
     SIZE_MAX,
@@ -34,7 +34,7 @@ from streamproc.kernels.bytes_raw import (
     load_u8,
     load_u32,
 )
-from streamproc.kernels.bytes_sheet import COUNT, fits
+from streamproc.kernels.bytes_sheet import COUNT, readings_of, room
 
 UNKNOWN, INT, SINT, UINT, DOUBLE, FLOAT, FIXED, SFIXED, STRING, BYTES, MAP = range(11)
 NUMBER_MAX = 63
@@ -49,7 +49,7 @@ _FAILED = -1
 _TOP = np.uint64(1 << 63)
 
 
-@kernel
+@inlined
 def _wire_type(kind: int, bits: int) -> int:
     if kind == INT or kind == SINT or kind == UINT:
         return VARINT
@@ -60,7 +60,7 @@ def _wire_type(kind: int, bits: int) -> int:
     return LEN
 
 
-@kernel
+@inlined
 def _integer(kind: int, bits: int, at: int, end: int) -> tuple[int, int]:
     """Read an integer that fits its declared bits and int64: (address after or -1, it)."""
     if kind == FIXED or kind == SFIXED:
@@ -86,7 +86,7 @@ def _integer(kind: int, bits: int, at: int, end: int) -> tuple[int, int]:
     return at, value
 
 
-@kernel
+@inlined
 def _double(kind: int, bits: int, at: int, end: int) -> tuple[int, float]:
     """Read any number as a double: (address after or -1, it)."""
     if kind == DOUBLE:
@@ -101,7 +101,7 @@ def _double(kind: int, bits: int, at: int, end: int) -> tuple[int, float]:
     return at, np.float64(value)
 
 
-@kernel
+@inlined
 def _entry(row: int, at: int, end: int, sheet: int, scratch: int) -> bool:
     """Read one map entry written the usual way: key as field 1, then value as field 2."""
     kind = load_i64(row + 8 * DETAIL)
@@ -120,7 +120,7 @@ def _entry(row: int, at: int, end: int, sheet: int, scratch: int) -> bool:
     return at == end and take_member(name, size, value, sheet, scratch)
 
 
-@kernel
+@inlined
 def _skip(wire: int, at: int, end: int) -> int:
     """Skip an unknown field; return the address after, or -1 (groups included)."""
     if wire == VARINT:
@@ -137,7 +137,7 @@ def _skip(wire: int, at: int, end: int) -> int:
     return _FAILED
 
 
-@kernel
+@inlined
 def _field(
     row: int, wire: int, at: int, end: int, sheet: int, rules: int, scratch: int
 ) -> int:
@@ -166,7 +166,7 @@ def _field(
     return at + size
 
 
-@kernel
+@inlined
 def _message(
     at: int, end: int, table: int, sheet: int, rules: int, scratch: int
 ) -> bool:
@@ -218,13 +218,19 @@ def scan_protobuf(
     place = sheet.ctypes.data
     note = scratch.ctypes.data
     law = rules.ctypes.data
+    readings, room_bytes = room(place)
     for i in range(first_row, starts.size):
         size = ends[i] - starts[i]
         if size < 1 or size > rules[SIZE_MAX] or data[starts[i]] != 0:
             doubtful[i] = 1
             continue
-        if not fits(place, size, 0):
-            return i
+        needed = readings_of(size)
+        if needed > readings or size > room_bytes:
+            readings, room_bytes = room(place)
+            if needed > readings or size > room_bytes:
+                return i
+        readings -= needed
+        room_bytes -= size
         begin(note, law, sheet[COUNT], int64(rows[i]))
         certain = _message(
             base + starts[i] + 1, base + ends[i], table.ctypes.data, place, law, note

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
+from streamproc.codecs.arrow_ipc import ArrowIpc
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.avro import ConfluentAvro
 from streamproc.codecs.chirpstack import ChirpStack
 from streamproc.codecs.encode import (

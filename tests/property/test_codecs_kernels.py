@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from streamproc.codecs.columns import Sheet
 from streamproc.codecs.strict import UNIT_NS, Refused, epoch_time, rfc3339_time
 from streamproc.core.values import Flag
-from streamproc.kernels import bytes_dict, bytes_fields, bytes_sheet, bytes_text
+from streamproc.kernels import (
+    bytes_dict,
+    bytes_fields,
+    bytes_sheet,
+    bytes_text,
+    frames,
+)
 from streamproc.kernels.bytes_raw import PAD
 from tests.support.wire import records_of
 
@@ -336,3 +342,57 @@ def test_varints_are_read_as_they_are_written(value: int, rest: bytes) -> None:
     assert bytes_fields.varint(placed.at, placed.at + len(data) - 1)[1] == -1
     signed = (value >> 1) ^ -(value & 1)
     assert bytes_fields.zigzag(np.uint64(value)) == signed
+
+
+FRAMES = st.none() | st.binary(max_size=12) | st.binary(max_size=8).map(b"\0".__add__)
+
+
+@given(st.lists(FRAMES, max_size=12), st.integers(0, 12))
+@example([b"\0\0\0\1\2body", b"\0\0\0\1\2"], 12)
+@example([b"\0\x7f\xff\xff\xff", b"\0\x80\0\0\0"], 12)
+@example([None, b"\0\0\0\0\0"], 12)
+def test_a_frame_is_a_zero_byte_and_an_id_of_31_bits(
+    records: list[bytes | None], size_max: int
+) -> None:
+    payloads = records_of(records).values
+    ids = np.full(len(records), -7, np.int64)
+
+    uniform = frames.read_frames(
+        payloads.data, payloads.starts, payloads.ends, size_max, ids
+    )
+
+    expected = [
+        int.from_bytes(record[1:5], "big")
+        if record is not None
+        and 5 <= len(record) <= size_max
+        and record[0] == 0
+        and record[1] < 0x80
+        else frames.UNFRAMED
+        for record in records
+    ]
+    assert ids.tolist() == expected
+    assert uniform == (len(set(expected)) == 1 and frames.UNFRAMED not in expected)
+
+
+@given(
+    st.lists(st.integers(0, 900), max_size=400),
+    st.integers(1, 5_000),
+    st.integers(0, 65_536),
+)
+def test_a_record_within_the_room_fits_and_growing_makes_room(
+    numbers: list[int], capacity: int, size: int
+) -> None:
+    sheet = Sheet()
+    sheet.begin(capacity)
+    for table in (bytes_sheet.DEVICES, bytes_sheet.PROPERTIES):
+        sheet.codes(table, [f"name {number}" for number in numbers])
+    address = sheet.words.ctypes.data
+
+    readings, room = bytes_sheet.room(address)
+    if size <= room and bytes_sheet.readings_of(size) <= readings:
+        assert bytes_sheet.fits(address, size, 0)
+    sheet.grow(size)
+
+    readings, room = bytes_sheet.room(address)
+    assert size <= room
+    assert bytes_sheet.readings_of(size) <= readings

@@ -1,4 +1,4 @@
-"""Decode JSON that ends next to a page nobody may read: `python -m tests.support.guarded PAD`.
+"""Decode what ends next to a page nobody may read: `python -m tests.support.guarded PAD`.
 
 A process of its own, because a read too far kills it. The records lie between two such
 pages: they begin where the first ends, or end `PAD` bytes before the second begins.
@@ -9,13 +9,16 @@ import mmap
 import sys
 
 import numpy as np
+import pyarrow as pa
 
+from streamproc.codecs.arrow_ipc import ArrowIpc
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.core.payloads import Payloads
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
 
 PAGES = 4
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 PROT_NONE = 0
 REPEATS = 8
 """Records before the one at the page's end: more than the scanner looks ahead."""
@@ -66,6 +69,34 @@ def records(payloads: Payloads) -> Records:
     )
 
 
+def arrow_at_the_end(memory: Guarded) -> None:
+    """Decode an Arrow stream, and every beginning of it, with no padding at all behind."""
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "device": pa.array(["d1", "a device with a long name"] * 4),
+            "property": pa.array(["pm10"] * 8).dictionary_encode(),
+            "time": pa.array(range(8), pa.timestamp("us", "UTC")),
+            "value": pa.array([0.5] * 8),
+            "unit": pa.array(["ug/m3---"] * 6 + ["ug/m3", "ppb"]),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    stream = sink.getvalue().to_pybytes()[: -len(END_OF_STREAM)]
+    assert stream.endswith(b"ppb"), "the last text ends where the stream does"
+    for decoder in (ArrowIpc(), learnt_from(ArrowIpc(), stream)):
+        for size in range(1, len(stream) + 1):
+            last = memory.payloads([stream[:size]], len(memory.data) - size, b"")
+            read = len(decoder.decode(records(last)).readings)
+            assert read == (batch.num_rows if size == len(stream) else 0)
+
+
+def learnt_from(decoder: ArrowIpc, stream: bytes) -> ArrowIpc:
+    decoder.decode(records(Payloads.of([stream])))
+    return decoder
+
+
 def main(pad: int) -> None:
     memory = Guarded()
     options = JsonOptions(device_from_key=True, assume_zone="UTC", string_numbers=True)
@@ -83,6 +114,7 @@ def main(pad: int) -> None:
             values.reverse()
             learning.decode(records(memory.payloads(values, 0, document)))
             decoded += 1
+    arrow_at_the_end(memory)
     print(decoded)  # noqa: T201  (the answer to who started this)
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from streamproc import kernels
 from streamproc.app.warmup import cache_counts, warm_up
-from streamproc.codecs.encode import WireReading, encode_json
+from streamproc.codecs.encode import WireReading, encode_arrow, encode_json
 from streamproc.codecs.select import make_decoder
 from streamproc.connectors.kafka_fetch import read_a_batch
-from streamproc.kernels import scatter
+from streamproc.kernels import arrow_match, scatter
+from tests.support.wire import records_of
 
 
 def test_a_second_warmup_finds_every_kernel_ready() -> None:
@@ -33,3 +34,16 @@ def test_records_of_a_raw_batch_are_of_the_types_that_were_compiled() -> None:
 
     assert len(decoded.readings) == 1
     assert cache_counts() == before
+
+
+def test_arrow_streams_framed_alike_are_matched_by_a_kernel_that_was_compiled() -> None:
+    stream = encode_arrow([WireReading("device", "pm10", 0, 1.5)])
+    warm_up()
+    before = cache_counts()
+
+    decoded = make_decoder("arrow").decode(records_of([stream, stream]))
+
+    assert len(decoded.readings) == 2
+    assert cache_counts() == before
+    matching: Any = arrow_match.match_stream
+    assert matching.signatures

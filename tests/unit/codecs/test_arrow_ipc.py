@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streamproc.codecs.arrow_ipc import ArrowIpc, ArrowOptions
+from streamproc.codecs.arrow_ipc import ArrowIpc
+from streamproc.codecs.arrow_layout import ArrowOptions
 from streamproc.codecs.encode import WireReading, encode_arrow
 from streamproc.core.values import Flag, Reason
 from tests.support.wire import records_of, rows_of
@@ -287,3 +288,33 @@ def test_a_compressed_buffer_that_lies_about_its_size_is_refused() -> None:
         changed = payload.replace(size, struct.pack("<q", claimed))
         expected = Reason.TOO_LARGE if claimed > 2**32 else Reason.MALFORMED
         assert decode(changed) == [expected]
+
+
+def test_more_rows_than_the_content_has_room_for_are_refused() -> None:
+    def packed(rows: int) -> bytes:
+        name = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), ["d"])
+        number = pa.array([1] * rows, pa.int8())
+        return stream(
+            {
+                "device": name,
+                "property": name,
+                "time": pa.array([0] * rows, pa.int32()),
+                "value": number,
+            }
+        )
+
+    decoded = ArrowIpc().decode(records_of([packed(3), packed(10_000), packed(4)]))
+
+    assert [row[0] for row in rows_of(decoded)] == [0] * 3 + [2] * 4
+    assert [(one.row, one.reason) for one in decoded.rejects] == [(1, Reason.MALFORMED)]
+
+
+def test_compressed_and_plain_streams_of_one_producer_are_read_alike() -> None:
+    plain, packed = stream(BASE), stream(BASE, compression="lz4")
+
+    decoded = ArrowIpc().decode(records_of([plain, packed, plain, packed]))
+
+    assert decoded.rejects == ()
+    assert {row[2:] for row in rows_of(decoded) if row[0] == 0} == {
+        row[2:] for row in rows_of(decoded) if row[0] == 3
+    }
