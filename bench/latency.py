@@ -140,7 +140,6 @@ class Bench:
             servers=self._broker.bootstrap_servers,
             topic=topic,
             partitions=given.partitions,
-            shape="readings",
             devices=given.devices,
             rate=rate,
             seconds=given.seconds + given.warm_up,

@@ -1,18 +1,29 @@
 """The parts of `bench.theodolite` that need no broker."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from bench.theodolite import (
+    ACKED_MAX_MS,
     BEHIND_MAX_MS,
     LATENESS_MS,
     MINUTE_MS,
+    SEARCH_WITHIN,
     Result,
     event_shift_us,
     most,
+    searched,
     slope,
+    tried,
     verdict_of,
 )
+
+
+def result(sensors: int, verdict: str) -> Result:
+    return Result(sensors, verdict, *(0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0))
+
 
 NOW_MS = 1_800_000_000_123
 
@@ -30,19 +41,44 @@ def test_noise_around_a_line_changes_little() -> None:
 
 
 def test_a_load_is_sustained_or_not_or_was_never_sent() -> None:
-    assert verdict_of(2_000, 10, 0) == "sustained"
-    assert verdict_of(2_001, 10, 0) == "not sustained"
-    assert verdict_of(-1, BEHIND_MAX_MS + 1, 0) == "invalid"
-    assert verdict_of(-1, 0, 3) == "invalid"
+    fine = {"behind_ms": 10.0, "acked_ms": 10.0, "failed": 0.0}
+    assert verdict_of(2_000, fine) == "sustained"
+    assert verdict_of(2_001, fine) == "not sustained"
+    assert verdict_of(-1, fine | {"behind_ms": BEHIND_MAX_MS + 1}) == "invalid"
+    assert verdict_of(-1, fine | {"acked_ms": ACKED_MAX_MS + 1}) == "invalid"
+    assert verdict_of(-1, fine | {"failed": 3.0}) == "invalid"
 
 
 def test_the_most_is_the_greatest_that_was_sustained() -> None:
-    def result(sensors: int, verdict: str) -> Result:
-        return Result(sensors, verdict, *(0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0))
-
     results = [result(10, "sustained"), result(20, "sustained"), result(30, "invalid")]
     assert most(results) == 20
     assert most([]) == 0
+
+
+def up_to(most_sensors: int) -> Callable[[int], Result]:
+    """Return a system that sustains so much."""
+    return lambda load: result(
+        load, "sustained" if load <= most_sensors else "not sustained"
+    )
+
+
+def test_loads_are_tried_up_to_the_first_that_is_too_much() -> None:
+    results = tried([300, 100, 400, 200], up_to(250))
+    assert [found.sensors for found in results] == [100, 200, 300]
+
+
+@pytest.mark.parametrize("limit", [30, 99, 100, 101, 1_234, 999_999])
+def test_a_search_ends_within_a_tenth_of_the_most(limit: int) -> None:
+    results = searched(100, up_to(limit))
+    assert limit * (1 - SEARCH_WITHIN) <= most(results) <= limit
+    assert len(results) < 25
+
+
+def test_a_search_takes_what_could_not_be_sent_for_too_much() -> None:
+    results = searched(
+        100, lambda load: result(load, "sustained" if load < 150 else "invalid")
+    )
+    assert most(results) in range(130, 150)
 
 
 def test_a_minute_closes_in_the_middle_of_the_measurement() -> None:
