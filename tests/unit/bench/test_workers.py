@@ -1,0 +1,107 @@
+"""The parts of `bench.workers` and `bench.replayed` that need no broker."""
+
+import asyncio
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from bench.child import Cost, together
+from bench.endtoend import Order, parsed, summed
+from bench.replayed import Held, ReplayedBatches, hold, run
+from bench.workers import Result, _command, check, ratios, table
+from streamproc.app import load_settings
+from streamproc.core.ports import AssignmentListener
+from streamproc.core.values import Records, TopicPartition
+
+ORDER = Order("core", 2_000, 100, 3, "json", 1, 60.0, "lz4", "64MiB", quantiles=True)
+
+
+def small(codec: str = "lz4") -> Held:
+    return hold(rows=20_000, devices=5_000, partitions=1, codec=codec)
+
+
+class Owner(AssignmentListener):
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        raise AssertionError
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self.owned = partitions
+
+
+async def fetched(source: ReplayedBatches, start: int) -> list[Records]:
+    owner = Owner()
+    await source.start(owner)
+    for origin in owner.owned:
+        source.seek(origin, start)
+        source.resume(origin)
+    found: list[Records] = []
+    while records := await source.fetch(1):
+        found += records
+    await source.stop()
+    return found
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+def test_everything_held_is_delivered_once_and_in_order(codec: str) -> None:
+    found = asyncio.run(fetched(ReplayedBatches(small(codec)), 0))
+    offsets = np.concatenate([records.offsets for records in found])
+    assert offsets.tolist() == list(range(20_000))
+    assert found[0].span.start == 0
+    assert found[-1].span.end == 20_000
+
+
+def test_delivery_can_begin_within_a_batch() -> None:
+    found = asyncio.run(fetched(ReplayedBatches(small()), 7_777))
+    offsets = np.concatenate([records.offsets for records in found])
+    assert offsets.tolist() == list(range(7_777, 20_000))
+
+
+def test_the_service_publishes_what_was_held_and_the_check_sees_it(
+    tmp_path: Path,
+) -> None:
+    _command(ORDER, tmp_path / "0", 0)
+    held = hold(ORDER.rows, ORDER.devices, ORDER.partitions, ORDER.compression)
+    settings = load_settings(tmp_path / "0" / "data.toml", {})
+    totals = asyncio.run(run(settings, held))
+    assert totals.readings == held.readings == ORDER.rows
+    answer = {"counted": {"quarantined": 0}, "sent": 2_000, "total": held.total}
+    root = tmp_path / "0" / "data"
+    check(root, answer)
+    with pytest.raises(AssertionError):
+        check(root, answer | {"sent": 2_001})
+    with pytest.raises(AssertionError):
+        check(root, answer | {"total": held.total + 1})
+    closed = duckdb.read_parquet(f"{root}/aggregates/**/*.parquet")
+    assert closed.aggregate('sum("count")').fetchall() == [(2_000,)]
+
+
+def test_workers_that_began_at_once_cost_the_sum_and_the_longest_wall() -> None:
+    both = together([Cost(2.0, 1.0, 0.5, 100), Cost(3.0, 1.0, 0.25, 50)])
+    assert both == Cost(3.0, 2.0, 0.75, 150)
+
+
+def test_workers_count_together() -> None:
+    one = {"readings": 3, "quarantined": 0, "files": 2, "seconds": 9}
+    other = {"readings": 4, "quarantined": 1, "files": 1, "seconds": 8}
+    assert summed([one, other]) == {"readings": 7, "quarantined": 1, "files": 3}
+
+
+def test_series_is_another_word_for_devices() -> None:
+    assert parsed(["--series", "7"])["devices"] == parsed(["--devices", "7"])["devices"]
+
+
+def test_ratios_are_of_medians_and_to_one_worker_of_the_same_way() -> None:
+    results = [
+        *(Result("Kafka", 1, 100, 1.0, cpu_s) for cpu_s in (1.0, 2.0, 9.0)),
+        *(Result("Kafka", 2, 100, 0.5, cpu_s) for cpu_s in (1.0, 2.5, 9.0)),
+        Result("memory", 1, 100, 1.0, 1.0),
+        Result("memory", 2, 200, 1.0, 2.0),
+    ]
+    found = ratios(results)
+    assert found["Kafka", 2] == pytest.approx((0.8, 2.0))
+    assert found["memory", 2] == pytest.approx((1.0, 2.0))
+    *_, kafka, memory = table(results).splitlines()
+    assert "0.800 of its readings per CPU-second (at least 0.95)" in kafka
+    assert "2.00 times its rate (at least 1.8 with two)" in memory
