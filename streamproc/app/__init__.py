@@ -4,6 +4,7 @@
 together. Command line, demo, benches and process tests all start here.
 """
 
+from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.app.outside import kafka_options
 from streamproc.app.replay import replay_files
 from streamproc.app.root import probe_store
@@ -14,10 +15,13 @@ from streamproc.config import load as load_settings
 
 __all__ = [
     "Settings",
+    "Traffic",
+    "WindowCost",
     "kafka_options",
     "load_settings",
     "open_service",
     "probe_store",
     "replay_files",
     "warm_up",
+    "window_costs",
 ]
