@@ -19,7 +19,7 @@ from bench.machine import facts
 from bench.peers.chart import bars
 from bench.peers.report import Line, markdown
 from bench.peers.suite import NAMES, OWN, Order, Suite
-from bench.peers.systems import BASELINE
+from bench.peers.systems import BASELINES
 from bench.peers.workload import Job
 
 JOBS: tuple[Job, ...] = ("city", "uc2")
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite = Suite(order, Path(name))
         with suite.started():
             lines = suite.lines()
-    text = markdown(list(lines.items()), BASELINE, machine)
+    text = markdown(list(lines.items()), BASELINES, machine)
     print(text)
     output.mkdir(parents=True, exist_ok=True)
     (output / "peers.md").write_text(text)
