@@ -5,7 +5,6 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import fastavro
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 
 import bench.peers
 from bench.peers import contract
-from bench.peers.chart import bars
 from bench.peers.contract import FRAME_BYTES, PARTITIONS, UC2_SCHEMA
 from bench.peers.own import Profile, config
 from bench.peers.pins import MAVEN, PYPI
@@ -208,19 +206,6 @@ def test_both_profiles_are_configurations_of_the_same_job(
     assert len(made["windows"]) == windows
     assert all(("quantiles" in window) == (windows == 3) for window in made["windows"])
     assert {rule["window"] for rule in made["rules"]} == {"1m"}
-
-
-def test_the_chart_is_xml_with_a_bar_a_system() -> None:
-    values = [("Fast & co", 3_000_000.0), ("slow <one>", 2_100.0)]
-    chart = bars("records & more", values, "Fast & co")
-    root = ET.fromstring(chart)  # noqa: S314  (our own text)
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Fast & co", "slow <one>", "3,000,000", "2,100"} <= set(texts)
-    rects = [
-        element.attrib for element in root.iter("{http://www.w3.org/2000/svg}rect")
-    ]
-    _, fast, slow = [float(rect["width"]) for rect in rects]
-    assert fast > slow > 0
 
 
 def test_java_and_python_agree_on_the_numbers() -> None:
