@@ -5,7 +5,8 @@
 `streamproc run` as a child on a real Kafka with a small topic, kernels in the cache. The child
 notes wall time since its exec and its own CPU at some places (functions of the service,
 wrapped by `bench.started`), and what loading compiled kernels took in between; this program prints the steps
-of the least run (by CPU) and the medians of the whole. `--format` as in `bench.endtoend`.
+of the least run (by CPU) and the medians of the whole. pandas, coverage and yaml are kept out of
+the child: an installation (requirements-run.txt) has none of them, and they would add half a second. `--format` as in `bench.endtoend`.
 """
 
 import argparse

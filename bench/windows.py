@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.machine import facts
 from bench.workloads import FULL_WINDOWS, MINUTE_US
-from streamproc.app import Traffic, WindowCost, window_costs
+from streamproc.app.costing import Traffic, WindowCost, window_costs
 
 Costs = Mapping[float, Sequence[WindowCost]]
 """By interval, in seconds."""

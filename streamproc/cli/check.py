@@ -9,16 +9,12 @@ from typing import Annotated
 
 import typer
 
-from streamproc.app import (
-    Traffic,
-    WindowCost,
-    kafka_options,
-    load_settings,
-    probe_store,
-    window_costs,
-)
+from streamproc.app.costing import Traffic, WindowCost, window_costs
+from streamproc.app.outside import kafka_options
+from streamproc.app.root import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
 from streamproc.config import describe, format_duration
+from streamproc.config import load as load_settings
 from streamproc.connectors.kafka_check import ConnectionReport, check_connection
 
 

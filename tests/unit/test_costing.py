@@ -1,6 +1,6 @@
 """What windows cost: which are measured, and on what."""
 
-from streamproc.app import Traffic, WindowCost, window_costs
+from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.core.definition import WindowSpec
 
 MINUTE_US = 60_000_000

@@ -11,7 +11,7 @@ from bench.child import Cost, together
 from bench.endtoend import Order, parsed, summed
 from bench.replayed import Held, ReplayedBatches, hold, run
 from bench.workers import Result, _command, check, ratios, table
-from streamproc.app import load_settings
+from streamproc.config import load as load_settings
 from streamproc.core.ports import AssignmentListener
 from streamproc.core.values import Records, TopicPartition
 
