@@ -24,10 +24,10 @@ from aiokafka import TopicPartition as AioTopicPartition
 from bench.batches import Template
 from bench.shapes import Readings
 from bench.workloads import MINUTE_US, START_US
-from streamproc.config import Settings
-from streamproc.config import load as load_settings
 from streamproc.app.outside import make_schemas
 from streamproc.app.root import Decoders, Root
+from streamproc.config import Settings
+from streamproc.config import load as load_settings
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_arenas import ArenaPool
 from streamproc.connectors.kafka_batches import BatchReader

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ PLACES: tuple[tuple[str, str, bool], ...] = (
     ("first commit", "runtime.worker:PartitionWorker.commit", True),
 )
 """What has been reached, the function that tells, and whether when it returns."""
+
+
+class Absent(MetaPathFinder):
+    """Finds nothing, loudly, where developers have something."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname in ABSENT:
+            raise ModuleNotFoundError(fullname, name=fullname)
 
 
 class Marks:
@@ -86,8 +95,7 @@ class Marks:
 def main() -> int:
     """Run the command line as always, and write down what was noted."""
     began, target, *arguments = sys.argv[1:]
-    for name in ABSENT:
-        sys.modules[name] = None  # type: ignore[assignment]  (import raises ImportError)
+    sys.meta_path.insert(0, Absent())
     marks = Marks(int(began))
     run = import_module("streamproc.cli.main").run
     import_module("streamproc.cli.run_service")
