@@ -89,6 +89,7 @@ BEHIND_MAX_MS = 1_000.0
 ACKED_MAX_MS = 5_000.0
 """Beyond it the broker is what does not keep up, and what it has not got is not in the lag."""
 
+SECONDS_MIN = LATENESS_MS // 1000 + 4
 SEARCH_WITHIN = 0.1
 START_IN_US = 3_000_000
 START_PER_SENSOR_US = 2
@@ -180,6 +181,15 @@ def searched(first: int, measure: Callable[[int], Result]) -> list[Result]:
     return results
 
 
+def closes_at_s(warm_up_s: float, measure_s: float) -> float:
+    """Return when a minute shall close: in the middle of the measurement, if it can be.
+
+    There must be readings in that minute, and a little time behind it.
+    """
+    middle_s, end_s = warm_up_s + measure_s / 2, warm_up_s + measure_s
+    return min(max(middle_s, LATENESS_MS / 1e3 + 1), end_s - 2)
+
+
 def event_shift_us(start_us: int, middle_s: float) -> int:
     """Return a shift of -1 min to 0 with which a minute closes `middle_s` after the start."""
     closes_us = start_us + round(middle_s * 1e6) - LATENESS_MS * 1000
@@ -256,7 +266,7 @@ class Bench:
         given = self._given
         start_in_us = START_IN_US + START_PER_SENSOR_US * sensors
         start_us = SystemClock().wall_us() + start_in_us
-        middle_s = given.warm_up + given.measure / 2
+        middle_s = closes_at_s(given.warm_up, given.measure)
         return Stream(
             servers=self._broker.bootstrap_servers,
             topic=topic,
@@ -406,6 +416,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if given.paper:
         given.warm_up, given.measure = 60.0, 240.0
+    if given.warm_up + given.measure < SECONDS_MIN:
+        parser.error(f"no minute can close: {SECONDS_MIN} s at least with the warm-up")
     return given
 
 

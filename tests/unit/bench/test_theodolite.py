@@ -11,9 +11,12 @@ from bench.theodolite import (
     LATENESS_MS,
     MINUTE_MS,
     SEARCH_WITHIN,
+    SECONDS_MIN,
     Result,
+    closes_at_s,
     event_shift_us,
     most,
+    parsed,
     searched,
     slope,
     tried,
@@ -87,3 +90,21 @@ def test_a_minute_closes_in_the_middle_of_the_measurement() -> None:
     assert -MINUTE_MS * 1000 < shift_us <= 0
     event_us = start_us + 30_000_000 + shift_us
     assert (event_us - LATENESS_MS * 1000) % (MINUTE_MS * 1000) == 0
+
+
+@pytest.mark.parametrize("warm_up_s", [0.0, 1.0, 5.0, 8.0, 60.0])
+@pytest.mark.parametrize("measure_s", [1.0, 4.0, 9.0, 30.0, 240.0])
+def test_a_minute_with_readings_closes_before_the_end(
+    warm_up_s: float, measure_s: float
+) -> None:
+    if warm_up_s + measure_s < SECONDS_MIN:
+        with pytest.raises(SystemExit):
+            parsed(["uc2", "--warm-up", f"{warm_up_s}", "--seconds", f"{measure_s}"])
+        return
+    start_us = NOW_MS * 1000
+    shift_us = event_shift_us(start_us, closes_at_s(warm_up_s, measure_s))
+    first_us = start_us + shift_us
+    last_us = first_us + round((warm_up_s + measure_s) * 1e6)
+    end_us = first_us // (MINUTE_MS * 1000) * MINUTE_MS * 1000 + MINUTE_MS * 1000
+    assert end_us - first_us >= 1_000_000
+    assert end_us + (LATENESS_MS + 1_000) * 1000 < last_us
