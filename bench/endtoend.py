@@ -44,6 +44,7 @@ FLOOR_CORE_JSON = 300_000
 GROUP_DELAY_MS = 3_000
 """Kafka's default for `group.initial.rebalance.delay.ms`."""
 
+FORMATS = ("json", "avro", "protobuf", "arrow", "packed", "chirpstack")
 SCHEMAS = {"avro": READING_AVSC, "protobuf": READING_PROTO}
 
 
@@ -273,9 +274,7 @@ def parsed(arguments: Sequence[str] | None) -> dict[str, Any]:
         "--workers", type=int, default=1, help="services that share the partitions"
     )
     parser.add_argument("--partitions", type=int, default=4, help="of each topic")
-    parser.add_argument(
-        "--format", choices=("json", "avro", "protobuf", "arrow"), default="json"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="json")
     parser.add_argument("--cities", type=int, default=1, help="a topic each")
     parser.add_argument(
         "--interval", type=float, default=60, help="seconds between a device's readings"

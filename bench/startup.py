@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.child import run_child
-from bench.endtoend import SCHEMAS, Order, Place, config
+from bench.endtoend import FORMATS, SCHEMAS, Order, Place, config
 from bench.machine import facts
 from bench.preload import preload
 from streamproc.testing.kafka_broker import ApacheKafka
@@ -63,9 +63,7 @@ def table(found: Found) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=("core", "full"), default="core")
-    parser.add_argument(
-        "--format", choices=("json", "avro", "protobuf", "arrow"), default="json"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="json")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path(".benchmarks"))

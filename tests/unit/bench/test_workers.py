@@ -1,6 +1,7 @@
 """The parts of `bench.workers` and `bench.replayed` that need no broker."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 
 from bench.child import Cost, together
-from bench.endtoend import Order, parsed, summed
+from bench.endtoend import SCHEMAS, Order, Place, config, parsed, summed
+from bench.preload import encoded
 from bench.replayed import Held, ReplayedBatches, hold, run
 from bench.workers import Result, _command, check, ratios, table
+from bench.workloads import records, wire_readings
+from streamproc.codecs.select import Format, make_decoder
 from streamproc.config import load as load_settings
-from streamproc.core.ports import AssignmentListener
+from streamproc.core.ports import AssignmentListener, WireSchema
 from streamproc.core.values import Records, TopicPartition
 
 ORDER = Order("core", 2_000, 100, 3, "json", 1, 60.0, "lz4", "64MiB", quantiles=True)
@@ -75,6 +79,23 @@ def test_the_service_publishes_what_was_held_and_the_check_sees_it(
         check(root, answer | {"total": held.total + 1})
     closed = duckdb.read_parquet(f"{root}/aggregates/**/*.parquet")
     assert closed.aggregate('sum("count")').fetchall() == [(2_000,)]
+
+
+@pytest.mark.parametrize("name", ["avro", "protobuf", "packed", "chirpstack"])
+def test_what_is_sent_in_a_format_is_what_the_service_is_told_to_read(
+    name: Format, tmp_path: Path
+) -> None:
+    order = replace(ORDER, format=name)
+    place = Place("127.0.0.1:1", "http://127.0.0.1:2", tmp_path)
+    path = tmp_path / "job.toml"
+    path.write_text(config(order, place, tmp_path, "job"))
+    settings = load_settings(path, {})
+    decoder = make_decoder(name, settings.codecs.of(name))
+    if name in SCHEMAS:
+        decoder.learn(7, WireSchema(name, SCHEMAS[name]))
+    found = decoder.decode(records(encoded(name, wire_readings(50, 10), 7)))
+    assert not found.rejects
+    assert found.readings.num_rows == 50
 
 
 def test_workers_that_began_at_once_cost_the_sum_and_the_longest_wall() -> None:
