@@ -19,12 +19,9 @@ from bench.budget import END, LOOP, OTHER, START
 from bench.svg import bars, marks, stacked
 
 STAGES_REST = "the rest"
-_SHORT = {
-    START: "start of the process",
-    LOOP: "event loop, receiving",
-    OTHER: "other threads",
-    END: "end of the process",
-}
+_SHORT = {LOOP: "event loop, receiving", OTHER: "other threads"}
+_ONCE = {START, END}
+"""Paid once, however many readings there are: not drawn."""
 
 
 def peers(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -54,9 +51,13 @@ def stages(documents: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             name = f"{order['profile']}, {order['format']}, {order['interval']:g} s"
             if order["devices"] != 10_000:
                 name += f", {order['devices']:,}"
-            rows[name] = {_SHORT.get(part, part): ns for part, ns in found.items()}
+            rows[name] = {
+                _SHORT.get(part, part): ns
+                for part, ns in found.items()
+                if part not in _ONCE
+            }
     if rows:
-        title = f"CPU, ns a reading, by stage ({_of(documents[0])})"
+        title = f"CPU, ns a reading, without start and end ({_of(documents[0])})"
         yield "stages", stacked(title, rows, STAGES_REST)
 
 

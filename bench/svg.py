@@ -111,20 +111,19 @@ def stacked(
 
 
 def marks(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Return one line a row with a named mark per value, on a logarithmic scale."""
+    """Return one line a row with a mark per value, told above it, on a logarithmic scale."""
     values = [max(value, 1e-3) for found in rows.values() for value in found.values()]
     scale, bottom = _Log(values), TOP + 2 * ROW * len(rows)
     parts = scale.grid(bottom)
     for row, (name, found) in enumerate(rows.items()):
         y = TOP + 2 * ROW * row + 30
-        places = {mark: scale.x(max(value, 1e-3)) for mark, value in found.items()}
-        line = f"M{min(places.values()):.1f} {y}H{max(places.values()):.1f}"
+        places = [scale.x(max(value, 1e-3)) for value in found.values()]
+        line = f"M{min(places):.1f} {y}H{max(places):.1f}"
+        told = " · ".join(f"{mark} {value:,.0f}" for mark, value in found.items())
         parts += [
             _text(LEFT - 8, y + 4, name, "end"),
             f'<path d="{line}" stroke="{STRONG}" stroke-width="2"/>',
+            *(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{STRONG}"/>' for x in places),
+            _text(LEFT + 6, y - 10, told),
         ]
-        for number, (mark, x) in enumerate(places.items()):
-            above = y - 9 if number % 2 == 0 else y + 18
-            parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{STRONG}"/>')
-            parts.append(_text(x, above, f"{mark} {found[mark]:,.0f}", "middle"))
     return _svg(title, bottom + 24, parts)
