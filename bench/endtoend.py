@@ -220,8 +220,31 @@ def check(order: Order, root: Path, summary: dict[str, Any], sent: Sent) -> None
     assert all(count == sent.readings for _, count in counted), counted
 
 
+COLUMNS: dict[str, tuple[Callable[[Result], float], str]] = {
+    "wall s": (lambda r: r.wall_s, ".1f"),
+    "CPU s": (lambda r: r.cpu_s, ".1f"),
+    "idle CPU s": (lambda r: r.idle_cpu_s, ".1f"),
+    "peak MB": (lambda r: r.rss_max_bytes / 1e6, ".0f"),
+    "per wall s": (lambda r: r.per_wall_s, ",.0f"),
+    "per CPU s": (lambda r: r.per_cpu_s, ",.0f"),
+    "net": (lambda r: r.per_cpu_s_net, ",.0f"),
+    "MB/wall s": (lambda r: r.mb_per_wall_s, ",.1f"),
+    "MB/CPU s": (lambda r: r.mb_per_cpu_s_net, ",.1f"),
+}
+"""What the table shows: a value of a run, and how it is written."""
+
+
+def spreads(results: Sequence[Result]) -> list[float]:
+    """Return each column's greatest less its least value, as a part of its median."""
+    found = []
+    for value, _ in COLUMNS.values():
+        values = [value(result) for result in results]
+        found.append((max(values) - min(values)) / statistics.median(values))
+    return found
+
+
 def table(order: Order, sent: Sent, results: Sequence[Result]) -> str:
-    """Return a table, one line a run and the medians last."""
+    """Return a table, one line a run, then medians, and how far runs lie apart."""
     head = (
         f"{order.profile}, {order.format}, {order.compression}, {sent.readings:,} readings "
         f"of {sent.payload_bytes / sent.readings:.0f} payload bytes in {sent.records:,} "
@@ -233,24 +256,16 @@ def table(order: Order, sent: Sent, results: Sequence[Result]) -> str:
         head += (
             " (no second stage" + ("" if order.quantiles else ", no quantiles") + ")"
         )
-    columns: dict[str, Callable[[Result], str]] = {
-        "wall s": lambda r: f"{r.wall_s:.1f}",
-        "CPU s": lambda r: f"{r.cpu_s:.1f}",
-        "idle CPU s": lambda r: f"{r.idle_cpu_s:.1f}",
-        "peak MB": lambda r: f"{r.rss_max_bytes / 1e6:.0f}",
-        "per wall s": lambda r: f"{r.per_wall_s:,.0f}",
-        "per CPU s": lambda r: f"{r.per_cpu_s:,.0f}",
-        "net": lambda r: f"{r.per_cpu_s_net:,.0f}",
-        "MB/wall s": lambda r: f"{r.mb_per_wall_s:,.1f}",
-        "MB/CPU s": lambda r: f"{r.mb_per_cpu_s_net:,.1f}",
-    }
-    lines = [head, "       " + "".join(f"{name:>12}" for name in columns)]
+    lines = [head, "       " + "".join(f"{name:>12}" for name in COLUMNS)]
     rows = [("run", result) for result in results]
     rows.append(("median", median(results)))
-    lines += [
-        f"{name:7}" + "".join(f"{cell(result):>12}" for cell in columns.values())
-        for name, result in rows
-    ]
+    for name, result in rows:
+        cells = (f"{value(result):12{style}}" for value, style in COLUMNS.values())
+        lines.append(f"{name:7}" + "".join(cells))
+    if len(results) > 1:
+        lines.append(
+            "spread " + "".join(f"{spread:12.0%}" for spread in spreads(results))
+        )
     return "\n".join(lines)
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from bench.child import Cost, together
 from bench.endtoend import SCHEMAS, Order, Place, config, parsed, summed
-from bench.preload import encoded
+from bench.endtoend import Result as EndToEnd
+from bench.endtoend import table as endtoend_table
+from bench.preload import Sent, encoded
 from bench.replayed import Held, ReplayedBatches, hold, run
 from bench.workers import Result, _command, check, ratios, table
 from bench.workloads import records, wire_readings
@@ -107,6 +109,19 @@ def test_workers_count_together() -> None:
     one = {"readings": 3, "quarantined": 0, "files": 2, "seconds": 9}
     other = {"readings": 4, "quarantined": 1, "files": 1, "seconds": 8}
     assert summed([one, other]) == {"readings": 7, "quarantined": 1, "files": 3}
+
+
+def test_the_table_ends_with_medians_and_how_far_runs_lie_apart() -> None:
+    def result(readings: int, cpu_s: float) -> EndToEnd:
+        rates = (readings / 4, readings / cpu_s, readings / (cpu_s - 1), 1.0, 1.0)
+        return EndToEnd(readings, 4.0, cpu_s, 1.0, 1.0, 10**6, 3, *rates)
+
+    results = [result(2_000, cpu_s) for cpu_s in (2.0, 3.0, 5.0)]
+    sent = Sent(2_000, 1.0, 2_000, 145 * 2_000)
+    *_, median, spread = endtoend_table(ORDER, sent, results).splitlines()
+    assert median.split()[:3] == ["median", "4.0", "3.0"]
+    assert median.split()[6] == "667"
+    assert spread.split()[:3] == ["spread", "0%", "100%"]
 
 
 def test_series_is_another_word_for_devices() -> None:
