@@ -1,16 +1,18 @@
 """One run after the other: the topics, streamproc and its peers, and who is right."""
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.peers.contract import UC2_SCHEMA
-from bench.peers.installs import CannotInstallError
+from bench.peers.installs import CannotInstallError, own_python
 from bench.peers.measured import Run, RunFailedError, run_measured
 from bench.peers.own import MARKER as OWN_MARKER
 from bench.peers.own import Profile, config, found
@@ -75,9 +77,6 @@ class Suite:
     def lines(self) -> dict[Job, list[Line]]:
         """Run everything and return a line a system, for each job."""
         lines: dict[Job, list[Line]] = {}
-        if OWNS.keys() & set(self._order.names):
-            _tell("warming up streamproc's kernels")
-            _streamproc("warmup")
         for job in self._order.jobs:
             names = [n for n in self._order.names if job == "city" or n != OWN_FULL]
             lines[job] = [self._line(job, name) for name in names]
@@ -93,16 +92,25 @@ class Suite:
             count = len(config(work, *place, OWNS[name]).splitlines())
             title = OWN if name == OWN else f"{OWN}, full"
             setup = OWN_SETUP if name == OWN else OWN_FULL_SETUP
-            return Line(name, title, setup, __version__, count, work)
+            line = Line(name, title, setup, __version__, count, work)
+            line.reason = self._make_ready(_warm_up)
+            return line
         peer = _peer(name)
         work = self._order.workload(job, peer.records_max)
         line = Line(name, peer.title, peer.setup, versions(name), peer.lines(job), work)
-        try:
-            _tell(f"the environment of {name}")
-            peer.command(work, self._broker.bootstrap_servers)
-        except CannotInstallError as error:
-            line.reason = f"cannot be installed: {error}"
+        _tell(f"the environment of {name}")
+        servers = self._broker.bootstrap_servers
+        line.reason = self._make_ready(lambda: peer.command(work, servers))
         return line
+
+    @staticmethod
+    def _make_ready(install: Callable[[], object]) -> str:
+        """Return why a system is not to be had here; nothing where it is."""
+        try:
+            install()
+        except CannotInstallError as error:
+            return f"cannot be installed: {error}"
+        return ""
 
     def _measure(self, line: Line, lap: int) -> None:
         """Run a system once, unless it has failed already."""
@@ -161,7 +169,7 @@ class Suite:
         path = self._folder / "streamproc.toml"
         servers, registry = self._broker.bootstrap_servers, self._registry.url
         path.write_text(config(work, servers, registry, root, profile))
-        command = [sys.executable, "-m", "streamproc", "run", str(path), "--until-end"]
+        command = [*_streamproc(), "run", str(path), "--until-end"]
         try:
             run = run_measured(
                 [*command, "--close", "--json"], ENV, OWN_MARKER, self._order.limit_s
@@ -189,9 +197,20 @@ def _own_verdict(
     return wrong
 
 
-def _streamproc(*words: str) -> None:
-    command = [sys.executable, "-m", "streamproc", *words]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  (ourselves)
+def _streamproc() -> list[str]:
+    return [str(own_python()), "-m", "streamproc"]
+
+
+@cache
+def _warm_up() -> None:
+    """Make streamproc's environment, and compile its kernels."""
+    _tell("the environment of streamproc, and its kernels")
+    subprocess.run(  # noqa: S603  (ourselves)
+        [*_streamproc(), "warmup"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, **ENV},
+    )
 
 
 def _peer(name: str) -> Peer:
