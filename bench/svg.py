@@ -30,12 +30,13 @@ class _Log:
         return LEFT + (WIDTH - LEFT - RIGHT) * share
 
     def grid(self, bottom: int) -> list[str]:
-        powers = range(self.low, self.high + 1)
-        return [
-            f'<path d="M{self.x(10.0**power):.1f} {TOP}V{bottom}" stroke="#ccc"/>'
-            + _text(self.x(10.0**power), bottom + 16, f"{10.0**power:,g}", "middle")
-            for power in powers
-        ]
+        parts = []
+        for power in range(self.low, self.high + 1):
+            x, value = self.x(10.0**power), 10.0**power
+            told = f"{value:,.0f}" if power >= 0 else f"{value:g}"
+            parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#ccc"/>')
+            parts.append(_text(x, bottom + 16, told, "middle"))
+        return parts
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start") -> str:

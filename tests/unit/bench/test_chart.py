@@ -33,6 +33,7 @@ def test_a_bar_a_value_and_the_longest_first() -> None:
     values = [("slow <one>", 2_100.0), ("Fast & co", 3_000_000.0)]
     chart = bars("records & more", values, {"Fast & co"})
     assert {"Fast & co", "slow <one>", "3,000,000", "2,100"} <= set(texts(chart))
+    assert {"1,000", "1,000,000", "10,000,000"} <= set(texts(chart))
     fast, slow = widths(chart)
     assert fast > slow > 0
 
