@@ -13,6 +13,8 @@ from streamproc.connectors.kafka_settings import (
     KafkaOptions,
     KafkaSecurity,
 )
+from streamproc.connectors.schema_registry import HttpSchemaRegistry, RegistryOptions
+from streamproc.connectors.webhook import Webhooks, WebhookTarget, parse_key
 from streamproc.core.ports import AlertSink, SchemaRegistry
 from streamproc.runtime.departures import EARLY_SINK
 from streamproc.runtime.schemas import Schemas
@@ -64,11 +66,6 @@ def open_registry(
     registry = settings.registry
     if registry is None:
         return nullcontext()
-    from streamproc.connectors.schema_registry import (  # noqa: PLC0415  (httpx takes long to import, few need it)
-        HttpSchemaRegistry,
-        RegistryOptions,
-    )
-
     options = RegistryOptions(
         url=registry.url,
         username=registry.username,
@@ -111,14 +108,6 @@ def alert_sinks(
     topic = topic_sink(settings, connection)
     if topic is not None:
         sinks[EARLY_SINK] = topic
-    if not settings.webhooks:
-        return sinks
-    from streamproc.connectors.webhook import (  # noqa: PLC0415  (likewise)
-        Webhooks,
-        WebhookTarget,
-        parse_key,
-    )
-
     for number, hook in enumerate(settings.webhooks):
         target = WebhookTarget(
             url=hook.url,
