@@ -58,13 +58,15 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir build/wheel .
 	$(BIN)/python .ci/smoke_wheel.py build/wheel build/wheel-venv
 
-# Measure stages, memory, and the service against a real Kafka: tables, and JSON under
-# .benchmarks/. `python -m bench.compare A.json B.json` tells noise from change.
+# Measure stages, windows, memory, the start, and the service against a real Kafka: tables, and JSON
+# under .benchmarks/. `python -m bench.chart` draws some of it, `python -m bench.compare A.json B.json` tells noise from change.
 bench: $(STAMP)
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,iqr,rounds \
 	  --benchmark-json=.benchmarks/stages.json
+	$(BIN)/python -m bench.windows
 	$(BIN)/python -m bench.memory --series 100000
+	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.endtoend --profile core --rows 4000000
 	$(BIN)/python -m bench.endtoend --profile full --rows 2000000
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -37,16 +37,40 @@ def run_child(
     Raises:
         RuntimeError: the command failed; the message ends with what it said.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = Child(command, out, err, env)
-        cost = child.wait()
-        out.seek(0)
-        err.seek(0)
-        if child.returncode != 0:
-            said = (out.read() + err.read()).decode(errors="replace")[-4000:]
-            msg = f"{' '.join(command)} ended with {child.returncode}: {said}"
-            raise RuntimeError(msg)
-        return json.loads(out.read()), cost
+    (answer,) = run_together([command], env)
+    return answer
+
+
+def run_together(
+    commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None
+) -> list[tuple[dict[str, Any], Cost]]:
+    """Run commands at once, each as `run_child` does; return when the last has ended."""
+    with ExitStack() as stack:
+        running = []
+        for command in commands:
+            out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            running.append((command, Child(command, out, err, env), out, err))
+        costs = [child.wait() for _, child, _, _ in running]
+        answers = []
+        for (command, child, out, err), cost in zip(running, costs, strict=True):
+            out.seek(0)
+            err.seek(0)
+            if child.returncode != 0:
+                said = (out.read() + err.read()).decode(errors="replace")[-4000:]
+                msg = f"{' '.join(command)} ended with {child.returncode}: {said}"
+                raise RuntimeError(msg)
+            answers.append((json.loads(out.read()), cost))
+        return answers
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """Return what processes that began at once have cost: the longest wall, sums else."""
+    return Cost(
+        wall_s=max(cost.wall_s for cost in costs),
+        user_s=sum(cost.user_s for cost in costs),
+        system_s=sum(cost.system_s for cost in costs),
+        rss_max_bytes=sum(cost.rss_max_bytes for cost in costs),
+    )
 
 
 class Child:

@@ -4,8 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.workloads import FULL_WINDOWS, PROPERTIES, WINDOW_1M
+from bench.workloads import FULL_WINDOWS, PACKED, PROPERTIES, WINDOW_1M
 from streamproc.core.definition import WindowSpec
+
+_LAYOUT = f"""\
+packed.size = {PACKED.size}
+packed.device = {{ at = {PACKED.device_at}, type = "{PACKED.device_type}", prefix = "{PACKED.device_prefix}" }}
+packed.property = {{ at = {PACKED.property_at}, type = "{PACKED.property_type}" }}
+packed.time = {{ at = {PACKED.time_at}, type = "{PACKED.time_type}", unit = "{PACKED.time_unit}" }}
+packed.value = {{ at = {PACKED.value_at}, type = "{PACKED.value_type}" }}"""
+
+CODECS = {
+    "protobuf": ['protobuf = { time = "time_us", time_unit = "us" }'],
+    "packed": [
+        *_LAYOUT.splitlines(),
+        *(f'packed.properties.{c} = "{name}"' for c, name in PACKED.properties.items()),
+    ],
+    "chirpstack": [f'chirpstack.properties.{name} = "{name}"' for name in PROPERTIES],
+}
+"""What formats need to be told; the others nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +55,7 @@ class Job:
         ]
         if self.registry:
             lines.append(f'registry.url = "{self.registry}"')
-        if self.format == "protobuf":
-            lines.append('protobuf = { time = "time_us", time_unit = "us" }')
-        return lines
+        return lines + CODECS.get(self.format, [])
 
 
 def windows_of(profile: str) -> tuple[WindowSpec, ...]:

@@ -2,12 +2,16 @@
 
     python -m bench.endtoend --profile core --rows 2000000 --repeat 3
     python -m bench.endtoend --format avro --cities 100 --interval 6 --stages
+    python -m bench.endtoend --series 100000 --workers 2
 
 The topics are filled first and checked afterwards: every reading is in `readings/` once, their
 sum is right, and the merged aggregates of each window count them all. CPU is user + system
 of the streamproc process alone; the broker, the schema registry and this program are others.
 A second run that finds nothing to read gives the cost of starting and stopping; `net` is
-without it. `--stages` adds a run whose CPU is divided among the stages (`bench.staged`).
+without it. `--workers N` starts N services at once in one group, as an operator would, each with
+the whole job; CPU and memory are summed, wall is until the last has ended, and what they wrote
+is checked together. Then the broker waits three seconds for a group's members, which is Kafka's default
+(and in the wall time); else it would give everything to the first. `--stages` adds a run whose CPU is divided among the stages (`bench.staged`).
 """
 
 import argparse
@@ -25,7 +29,7 @@ import duckdb
 
 from bench import configs
 from bench.budget import per_reading, shown
-from bench.child import Cost, run_child
+from bench.child import Cost, run_child, run_together, together
 from bench.configs import Job
 from bench.machine import facts
 from bench.preload import Load, Sent, preload
@@ -37,7 +41,10 @@ CITY = "razlog"
 FLOOR_CORE_JSON = 300_000
 """Readings per CPU-second that issue 3 asks for; HOT_PATH.md has the later targets."""
 
+GROUP_DELAY_MS = 3_000
+"""Kafka's default for `group.initial.rebalance.delay.ms`."""
 
+FORMATS = ("json", "avro", "protobuf", "arrow", "packed", "chirpstack")
 SCHEMAS = {"avro": READING_AVSC, "protobuf": READING_PROTO}
 
 
@@ -55,6 +62,7 @@ class Order:
     compression: str
     flush_bytes: str
     quantiles: bool
+    workers: int = 1
 
     @property
     def city_names(self) -> tuple[str, ...]:
@@ -132,15 +140,29 @@ def config(order: Order, place: Place, root: Path, job: str) -> str:
     )
 
 
+def broker_for(order: Order, folder: Path) -> ApacheKafka:
+    """Return a broker that waits for all workers before it shares the partitions out."""
+    delay_ms = GROUP_DELAY_MS if order.workers > 1 else 0
+    return ApacheKafka(folder / "kafka", rebalance_delay_ms=delay_ms)
+
+
 def measure(order: Order, place: Place, sent: Sent, lap: int) -> Result:
     """Run the service over all topics once, check what it wrote, say what it cost."""
     root = place.folder / f"data-{lap}"
     command = ["streamproc", *_run(order, place, root, f"bench-{lap}")]
-    summary, cost = run_child([sys.executable, "-m", *command])
+    commands = [[sys.executable, "-m", *command]] * order.workers
+    summaries, costs = zip(*run_together(commands), strict=True)
+    summary = summed(summaries)
     check(order, root, summary, sent)
-    _, idle = run_child([sys.executable, "-m", *command])
+    idle = together([cost for _, cost in run_together(commands)])
     shutil.rmtree(root)
-    return result_of(summary, cost, idle, sent)
+    return result_of(summary, together(costs), idle, sent)
+
+
+def summed(summaries: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return the counts of all workers together."""
+    names = ("readings", "quarantined", "files")
+    return {name: sum(summary[name] for summary in summaries) for name in names}
 
 
 def measure_stages(order: Order, place: Place, sent: Sent) -> dict[str, float]:
@@ -198,36 +220,52 @@ def check(order: Order, root: Path, summary: dict[str, Any], sent: Sent) -> None
     assert all(count == sent.readings for _, count in counted), counted
 
 
+COLUMNS: dict[str, tuple[Callable[[Result], float], str]] = {
+    "wall s": (lambda r: r.wall_s, ".1f"),
+    "CPU s": (lambda r: r.cpu_s, ".1f"),
+    "idle CPU s": (lambda r: r.idle_cpu_s, ".1f"),
+    "peak MB": (lambda r: r.rss_max_bytes / 1e6, ".0f"),
+    "per wall s": (lambda r: r.per_wall_s, ",.0f"),
+    "per CPU s": (lambda r: r.per_cpu_s, ",.0f"),
+    "net": (lambda r: r.per_cpu_s_net, ",.0f"),
+    "MB/wall s": (lambda r: r.mb_per_wall_s, ",.1f"),
+    "MB/CPU s": (lambda r: r.mb_per_cpu_s_net, ",.1f"),
+}
+"""What the table shows: a value of a run, and how it is written."""
+
+
+def spreads(results: Sequence[Result]) -> list[float]:
+    """Return each column's greatest less its least value, as a part of its median."""
+    found = []
+    for value, _ in COLUMNS.values():
+        values = [value(result) for result in results]
+        found.append((max(values) - min(values)) / statistics.median(values))
+    return found
+
+
 def table(order: Order, sent: Sent, results: Sequence[Result]) -> str:
-    """Return a table, one line a run and the medians last."""
+    """Return a table, one line a run, then medians, and how far runs lie apart."""
     head = (
         f"{order.profile}, {order.format}, {order.compression}, {sent.readings:,} readings "
         f"of {sent.payload_bytes / sent.readings:.0f} payload bytes in {sent.records:,} "
         f"records, {order.devices:,} devices every {order.interval:g} s, {order.cities} "
         f"cities, {order.partitions} partitions each"
+        + (f", {order.workers} workers" if order.workers > 1 else "")
     )
     if order.profile == "full":
         head += (
             " (no second stage" + ("" if order.quantiles else ", no quantiles") + ")"
         )
-    columns: dict[str, Callable[[Result], str]] = {
-        "wall s": lambda r: f"{r.wall_s:.1f}",
-        "CPU s": lambda r: f"{r.cpu_s:.1f}",
-        "idle CPU s": lambda r: f"{r.idle_cpu_s:.1f}",
-        "peak MB": lambda r: f"{r.rss_max_bytes / 1e6:.0f}",
-        "per wall s": lambda r: f"{r.per_wall_s:,.0f}",
-        "per CPU s": lambda r: f"{r.per_cpu_s:,.0f}",
-        "net": lambda r: f"{r.per_cpu_s_net:,.0f}",
-        "MB/wall s": lambda r: f"{r.mb_per_wall_s:,.1f}",
-        "MB/CPU s": lambda r: f"{r.mb_per_cpu_s_net:,.1f}",
-    }
-    lines = [head, "       " + "".join(f"{name:>12}" for name in columns)]
+    lines = [head, "       " + "".join(f"{name:>12}" for name in COLUMNS)]
     rows = [("run", result) for result in results]
     rows.append(("median", median(results)))
-    lines += [
-        f"{name:7}" + "".join(f"{cell(result):>12}" for cell in columns.values())
-        for name, result in rows
-    ]
+    for name, result in rows:
+        cells = (f"{value(result):12{style}}" for value, style in COLUMNS.values())
+        lines.append(f"{name:7}" + "".join(cells))
+    if len(results) > 1:
+        lines.append(
+            "spread " + "".join(f"{spread:12.0%}" for spread in spreads(results))
+        )
     return "\n".join(lines)
 
 
@@ -241,11 +279,17 @@ def parsed(arguments: Sequence[str] | None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=("core", "full"), default="core")
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--devices", type=int, default=10_000)
-    parser.add_argument("--partitions", type=int, default=4, help="of each topic")
     parser.add_argument(
-        "--format", choices=("json", "avro", "protobuf", "arrow"), default="json"
+        *("--devices", "--series"),
+        type=int,
+        default=10_000,
+        help="a device measures one property, so it is a series",
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="services that share the partitions"
+    )
+    parser.add_argument("--partitions", type=int, default=4, help="of each topic")
+    parser.add_argument("--format", choices=FORMATS, default="json")
     parser.add_argument("--cities", type=int, default=1, help="a topic each")
     parser.add_argument(
         "--interval", type=float, default=60, help="seconds between a device's readings"
@@ -269,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     budget: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as name:
         folder = Path(name)
-        with ApacheKafka(folder / "kafka") as broker, LocalRegistry() as registry:
+        with broker_for(order, folder) as broker, LocalRegistry() as registry:
             schema_id = 0
             if order.format in SCHEMAS:
                 text = SCHEMAS[order.format]
@@ -293,6 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     parts = (order.profile, order.format, order.compression, order.devices)
     shape = f"{order.cities}c-{order.interval:g}s"
+    if order.workers > 1:
+        shape += f"-{order.workers}w"
     path = output / f"endtoend-{'-'.join(map(str, parts))}-{shape}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written: {path}")

@@ -140,7 +140,6 @@ class Bench:
             servers=self._broker.bootstrap_servers,
             topic=topic,
             partitions=given.partitions,
-            shape="readings",
             devices=given.devices,
             rate=rate,
             seconds=given.seconds + given.warm_up,
@@ -233,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", default="1000,10000,50000", help="readings a second")
     parser.add_argument("--seconds", type=float, default=60, help="after the warm-up")
     parser.add_argument("--warm-up", type=float, default=10, help="seconds")
-    parser.add_argument("--devices", type=int, default=10_000)
+    parser.add_argument("--devices", "--series", type=int, default=10_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--profile", choices=("core", "full"), default="core")
     parser.add_argument("--output", type=Path, default=Path(".benchmarks"))

@@ -1,4 +1,6 @@
-"""An open-loop generator, in a process of its own: `python -m bench.load STREAM.json`.
+"""An open-loop generator of readings, in a process of its own: `python -m bench.load STREAM.json`.
+
+A call of librdkafka a record, so some 150,000 a second; `bench.bulk` sends whole batches.
 
 Record number i is due at `start + i / rate` and carries that moment as Kafka's timestamp
 (CreateTime) and, unless shifted, as its event time, whenever it is really sent: a generator, client or broker
@@ -7,17 +9,15 @@ The result on standard output says how far behind its plan the generator was at 
 """
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from confluent_kafka import Producer
 
-from bench.shapes import FIRES, NOTHING_UNUSUAL, Column, Power, Readings, Shape
+from bench.shapes import FIRES, NOTHING_UNUSUAL, Column, Readings
 from streamproc.connectors.clock import SystemClock
 
 TICK_S = 0.002
@@ -33,14 +33,12 @@ class Stream:
         start_us: when the first record is due.
         event_shift_us: event times are this far from when a record is due.
         every: each so many-th reading fires the rule of its property; 0 for none.
-        linger_ms: how long librdkafka may wait for a larger batch.
-        core: the only processor it may use; None for any.
+        linger_ms: how long a record may wait for a larger batch.
     """
 
     servers: str
     topic: str
     partitions: int
-    shape: Literal["readings", "power"]
     devices: int
     rate: float
     seconds: float
@@ -50,7 +48,6 @@ class Stream:
     schema_id: int = 0
     linger_ms: float = 1.0
     compression: str = "lz4"
-    core: int | None = None
 
     @property
     def total(self) -> int:
@@ -78,12 +75,8 @@ class Generator:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._shape: Shape = (
-            Readings(stream.devices)
-            if stream.shape == "readings"
-            else Power(stream.devices, stream.schema_id)
-        )
-        self._noise = np.random.default_rng(1).uniform(0, 1000, SLICE).round(2)
+        self._shape = Readings(stream.devices)
+        self._keys = [key.tobytes() for key in self._shape.keys]
         self._clock = SystemClock()
         self._failed = 0
         self._producer = Producer(
@@ -130,7 +123,7 @@ class Generator:
         event_ms = stream.event_ms(numbers)
         values = self._shape.records(devices, event_ms, self._values(numbers))
         due_ms = (stream.due_us(numbers) // 1000).tolist()
-        produce, keys, topic = self._producer.produce, self._shape.keys, stream.topic
+        produce, keys, topic = self._producer.produce, self._keys, stream.topic
         partitions = (devices % stream.partitions).tolist()
         rows = zip(*(values, devices.tolist(), partitions, due_ms), strict=True)
         for value, device, partition, timestamp in rows:
@@ -143,8 +136,6 @@ class Generator:
         self._producer.poll(0)
 
     def _values(self, numbers: Column) -> Column:
-        if self._stream.shape == "power":
-            return self._noise[: len(numbers)]
         every = self._stream.every
         fires = numbers % every == 0 if every else np.zeros(len(numbers), bool)
         return np.where(fires, FIRES, NOTHING_UNUSUAL)
@@ -153,17 +144,19 @@ class Generator:
         self._failed += error is not None
 
 
-def write(stream: Stream, path: Path) -> list[str]:
+def write(stream: Stream, path: Path, generator: str = "bench.load") -> list[str]:
     """Write the stream down and return the command that sends it."""
     path.write_text(json.dumps(asdict(stream)))
-    return [sys.executable, "-m", "bench.load", str(path)]
+    return [sys.executable, "-m", generator, str(path)]
+
+
+def given() -> Stream:
+    """Return the stream that the command names."""
+    return Stream(**json.loads(Path(sys.argv[1]).read_text()))
 
 
 def main() -> None:
-    stream = Stream(**json.loads(Path(sys.argv[1]).read_text()))
-    if stream.core is not None:
-        os.sched_setaffinity(0, {stream.core})
-    print(json.dumps(Generator(stream).run()))
+    print(json.dumps(Generator(given()).run()))
 
 
 if __name__ == "__main__":

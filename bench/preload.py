@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.workloads import MINUTE_US, PROPERTIES, START_US, columns
+from bench.workloads import MINUTE_US, PACKED, PROPERTIES, START_US, columns
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
     encode_avro,
+    encode_packed,
     encode_protobuf,
+    encode_uplink,
 )
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
@@ -104,8 +106,7 @@ class _Packer:
                 for device, reading in zip(devices, readings, strict=True):
                     self._waiting.setdefault(self._lane(device), []).append(reading)
                 return self._packed(ARROW_READINGS)
-            encode = encode_avro if self._load.format == "avro" else encode_protobuf
-            values = encode(readings, self._load.schema_id)
+            values = encoded(self._load.format, readings, self._load.schema_id)
         topics = self._load.topics
         messages = []
         for device, value in zip(devices, values, strict=True):
@@ -129,6 +130,18 @@ class _Packer:
                 del waiting[:ARROW_READINGS]
                 messages.append(Message(topics[city], value, None, partition))
         return messages
+
+
+def encoded(name: str, readings: Sequence[WireReading], schema_id: int) -> list[bytes]:
+    """Return a record a reading."""
+    if name == "packed":
+        return [encode_packed([reading], PACKED) for reading in readings]
+    if name == "chirpstack":
+        return [
+            encode_uplink(r.device, r.time_us, {r.property: r.value}) for r in readings
+        ]
+    encode = {"avro": encode_avro, "protobuf": encode_protobuf}[name]
+    return encode(readings, schema_id)
 
 
 def _readings(found: dict[str, np.ndarray]) -> Sequence[WireReading]:

@@ -2,6 +2,7 @@
 
     python -m bench.theodolite uc2 --loads 10000,50000,100000,200000 --one-core
     python -m bench.theodolite uc1 --loads 100000 --one-core --paper
+    python -m bench.theodolite uc2 --search 100000 --one-core --warm-up 5 --seconds 10
 
 Re-implemented from Henning and Hasselbring, "Benchmarking scalability of stream processing
 frameworks deployed as microservices in the cloud" (JSS 2024, arXiv 2303.11088) and the
@@ -15,13 +16,16 @@ turned around: the most sensors that one instance, one core, sustains.
 What differs from the original:
 
 - UC1 there hands each record to a stand-in for a database. Here it is stored: Parquet,
-  fsynced, committed. UC2 there sends aggregates to a topic `output`; streamproc has no
-  aggregates to a topic yet, so they go to Parquet, *and so does every reading*, which cannot be turned off:
-  our UC2 contains our UC1. Our UC1 also folds a window of a day, which never closes: a
+  fsynced, committed. UC2 there sends each aggregate to a topic `output`; streamproc publishes
+  aggregates as files and has no such topic, so they go to Parquet, *and so does every reading*,
+  which cannot be turned off: our UC2 contains our UC1. Our UC1 also folds a window of a day, which never closes: a
   configuration must have a window.
 - The record has a fourth field, `property`, always `power`: streamproc needs one. Identifiers
   have a fixed width (`s_0000042`), so that records can be patched and not encoded anew.
-- Values are uniform noise; there each sensor sends a constant. Sensors are spread evenly over
+- The generator sends whole record batches made before (`bench.bulk`), one a partition and 20 ms;
+  there, a producer batches records one by one. What is in them is the same, CreateTime to the
+  millisecond included.
+- Values are uniform noise, always the same of one sensor; there all send one constant. Sensors are spread evenly over
   the second, by number; there each has a timer with a random first delay.
 - Event time is set by the generator (there, too) and shifted by less than a minute, so that
   a minute's windows close in the middle of a measurement that is shorter than a minute.
@@ -35,8 +39,11 @@ What differs from the original:
   broker the others. There an instance is a Kubernetes pod of one CPU and 4 GiB; memory is
   not bounded here but shown.
 - Warm-up 15 s and 30 s of measurement, where `--paper` takes 60 s of 300 s; one repetition.
-- Loads are tried in order up to the first that is not sustained.
-- The generator is open-loop. A load that it could not send in time is no result: `invalid`.
+- Loads are tried in order up to the first that is not sustained. `--search` doubles from a
+  first load up to that one and then halves the interval until it is within a tenth; there, the
+  loads are a list, too.
+- The generator is open-loop. A load that it or the broker did not take in time is no result:
+  `invalid`; a search then takes it for too much.
 
 Afterwards every record must be in `readings/` once, and for UC2 each minute that must have
 closed must count all its readings.
@@ -50,7 +57,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +86,15 @@ SLOPE_MAX = 2_000.0
 """Theodolite's `lag trend` threshold, records a second."""
 
 BEHIND_MAX_MS = 1_000.0
+ACKED_MAX_MS = 5_000.0
+"""Beyond it the broker is what does not keep up, and what it has not got is not in the lag."""
+
+SECONDS_MIN = LATENESS_MS // 1000 + 4
+SEARCH_WITHIN = 0.1
 START_IN_US = 3_000_000
+START_PER_SENSOR_US = 2
+"""What it takes to make the first batches."""
+
 EVERY_S = 1.0
 CATCH_UP_S = 60.0
 LINGER_MS = 20.0
@@ -103,6 +118,7 @@ class Result:
     records_per_cpu_s: float
     generator_cpu_s: float
     behind_ms: float
+    acked_ms: float
     rss_max_bytes: int
 
 
@@ -124,8 +140,10 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
     return float((x * (y - y.mean())).sum() / (x * x).sum())
 
 
-def verdict_of(rise: float, behind_ms: float, failed: float) -> str:
-    if failed or behind_ms > BEHIND_MAX_MS:
+def verdict_of(rise: float, told: Mapping[str, float]) -> str:
+    """Judge a slope; `told` is what the generator says."""
+    late = told["behind_ms"] > BEHIND_MAX_MS or told["acked_ms"] > ACKED_MAX_MS
+    if told["failed"] or late:
         return "invalid"
     return "sustained" if rise <= SLOPE_MAX else "not sustained"
 
@@ -133,6 +151,43 @@ def verdict_of(rise: float, behind_ms: float, failed: float) -> str:
 def most(results: Sequence[Result]) -> int:
     """Return the most sensors that were sustained, 0 for none."""
     return max((r.sensors for r in results if r.verdict == "sustained"), default=0)
+
+
+def tried(loads: Sequence[int], measure: Callable[[int], Result]) -> list[Result]:
+    """Measure loads in order up to the first that is not sustained."""
+    results: list[Result] = []
+    for load in sorted(loads):
+        results.append(measure(load))
+        if results[-1].verdict != "sustained":
+            break
+    return results
+
+
+def searched(first: int, measure: Callable[[int], Result]) -> list[Result]:
+    """Measure the double each time, then between the last two until they are near."""
+    assert first > 0
+    results = [measure(first)]
+    low, high = 0, first
+    while results[-1].verdict == "sustained":
+        low, high = high, 2 * high
+        results.append(measure(high))
+    while high - low > SEARCH_WITHIN * high:
+        middle = (low + high) // 2
+        results.append(measure(middle))
+        if results[-1].verdict == "sustained":
+            low = middle
+        else:
+            high = middle
+    return results
+
+
+def closes_at_s(warm_up_s: float, measure_s: float) -> float:
+    """Return when a minute shall close: in the middle of the measurement, if it can be.
+
+    There must be readings in that minute, and a little time behind it.
+    """
+    middle_s, end_s = warm_up_s + measure_s / 2, warm_up_s + measure_s
+    return min(max(middle_s, LATENESS_MS / 1e3 + 1), end_s - 2)
 
 
 def event_shift_us(start_us: int, middle_s: float) -> int:
@@ -174,7 +229,7 @@ class Bench:
         with LiveService(path, port, self._core) as service:
             service.wait_until_it_owns(given.partitions)
             stream = self._stream(topic, sensors)
-            command = write(stream, self._folder / f"{name}.json")
+            command = write(stream, self._folder / f"{name}.json", "bench.bulk")
             with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:  # noqa: S603 (ours)
                 watch = _Watch(self._broker.bootstrap_servers, stream, service)
                 samples = watch.until(stream.seconds)
@@ -194,7 +249,7 @@ class Bench:
         cpu_s = last.cpu_s - first.cpu_s
         return Result(
             sensors=sensors,
-            verdict=verdict_of(rise, told["behind_ms"], told["failed"]),
+            verdict=verdict_of(rise, told),
             slope=rise,
             lag_first=first.lag,
             lag_last=last.lag,
@@ -203,18 +258,19 @@ class Bench:
             records_per_cpu_s=(last.folded - first.folded) / cpu_s,
             generator_cpu_s=told["cpu_s"],
             behind_ms=told["behind_ms"],
+            acked_ms=told["acked_ms"],
             rss_max_bytes=cost.rss_max_bytes,
         )
 
     def _stream(self, topic: str, sensors: int) -> Stream:
         given = self._given
-        start_us = SystemClock().wall_us() + START_IN_US
-        middle_s = given.warm_up + given.measure / 2
+        start_in_us = START_IN_US + START_PER_SENSOR_US * sensors
+        start_us = SystemClock().wall_us() + start_in_us
+        middle_s = closes_at_s(given.warm_up, given.measure)
         return Stream(
             servers=self._broker.bootstrap_servers,
             topic=topic,
             partitions=given.partitions,
-            shape="power",
             devices=sensors,
             rate=sensors,
             seconds=given.warm_up + given.measure,
@@ -321,12 +377,13 @@ async def _create(connection: KafkaConnection, topic: str, partitions: int) -> N
 
 def table(results: Sequence[Result]) -> str:
     names = ("sensors", "slope/s", "lag first", "last", "max", "CPU", "per CPU s")
-    lines = [[*names, "behind ms", "peak MB", "verdict"]]
+    lines = [[*names, "behind ms", "acked ms", "peak MB", "verdict"]]
     for r in results:
         numbers = (r.sensors, r.slope, r.lag_first, r.lag_last, r.lag_max)
         cells = [f"{number:,.0f}" for number in numbers]
         cells += [f"{r.cpu_share:.0%}", f"{r.records_per_cpu_s:,.0f}"]
-        cells += [f"{r.behind_ms:,.0f}", f"{r.rss_max_bytes / 1e6:.0f}", r.verdict]
+        cells += [f"{r.behind_ms:,.0f}", f"{r.acked_ms:,.0f}"]
+        cells += [f"{r.rss_max_bytes / 1e6:.0f}", r.verdict]
         lines.append(cells)
     return "\n".join(
         "".join(f"{cell:>11}" for cell in line[:-1]) + f"  {line[-1]}" for line in lines
@@ -337,8 +394,17 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", choices=("uc1", "uc2"))
     parser.add_argument("--loads", default="10000,50000,100000", help="sensors")
+    parser.add_argument(
+        "--search", type=int, metavar="SENSORS", help="find the most, from so many on"
+    )
     parser.add_argument("--warm-up", type=float, default=15, help="seconds")
-    parser.add_argument("--measure", type=float, default=30, help="seconds after it")
+    parser.add_argument(
+        *("--seconds", "--measure"),
+        dest="measure",
+        type=float,
+        default=30,
+        help="measured after it",
+    )
     parser.add_argument(
         "--paper", action="store_true", help="warm up 60 s, measure 240 s"
     )
@@ -350,22 +416,30 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if given.paper:
         given.warm_up, given.measure = 60.0, 240.0
+    if given.warm_up + given.measure < SECONDS_MIN:
+        parser.error(f"no minute can close: {SECONDS_MIN} s at least with the warm-up")
     return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parsed(arguments)
     machine = facts()
-    results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as name:
         folder = Path(name)
         with ApacheKafka(folder / "kafka") as broker, LocalRegistry() as registry:
             bench = Bench(broker, registry, folder, given)
-            for load in sorted(map(int, given.loads.split(","))):
-                results.append(bench.measure(load))
-                print(table(results[-1:]), flush=True)
-                if results[-1].verdict != "sustained":
-                    break
+
+            def measure(sensors: int) -> Result:
+                result = bench.measure(sensors)
+                print(table([result]), flush=True)
+                return result
+
+            loads = [int(load) for load in given.loads.split(",")]
+            results = (
+                searched(given.search, measure)
+                if given.search
+                else tried(loads, measure)
+            )
     print(f"\n{given.case}\n{table(results)}")
     where = "one core" if given.one_core else "the service, not pinned"
     print(f"most sensors sustained by {where}: {most(results):,}")

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
+from streamproc.app.costing import decoded_batch
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
@@ -23,7 +24,6 @@ from streamproc.core.definition import (
     WindowSpec,
 )
 from streamproc.core.payloads import Payloads
-from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
 
 MINUTE_US = 60_000_000
@@ -152,21 +152,10 @@ def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:
     """Return a batch as a decoder would hand it over, with its (empty) payloads."""
     found = columns(rows, devices, lap)
     names, vocabulary = vocabulary_of(devices)
-    codes = found["device"]
-    arrays = [
-        pa.array(np.arange(rows, dtype=np.int32)),
-        pa.array(np.zeros(rows, np.int32)),
-        pa.DictionaryArray.from_arrays(codes.astype(np.int32), names),
-        pa.DictionaryArray.from_arrays(
-            found["property"].astype(np.int32), pa.array(PROPERTIES)
-        ),
-        pa.nulls(rows, DECODED.field("unit").type),
-        pa.array(found["event_us"]).cast(DECODED.field("event_time").type),
-        pa.array(found["value"]),
-        pa.array(np.ones(rows, np.int8)),
-        pa.array(np.zeros(rows, np.uint16)),
-    ]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=DECODED)
+    kinds = found["property"], pa.array(PROPERTIES)
+    batch = decoded_batch(
+        (found["device"], names), kinds, found["event_us"], found["value"]
+    )
     return records([b""] * rows, lap * rows), Decoded(batch, (), vocabulary)
 
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.chart import peers
 from bench.machine import facts
-from bench.peers.chart import bars
-from bench.peers.report import Line, markdown
-from bench.peers.suite import NAMES, OWN, Order, Suite
-from bench.peers.systems import BASELINE
+from bench.peers.report import markdown
+from bench.peers.suite import NAMES, Order, Suite
+from bench.peers.systems import BASELINES
 from bench.peers.workload import Job
 
 JOBS: tuple[Job, ...] = ("city", "uc2")
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite = Suite(order, Path(name))
         with suite.started():
             lines = suite.lines()
-    text = markdown(list(lines.items()), BASELINE, machine)
+    text = markdown(list(lines.items()), BASELINES, machine)
     print(text)
     output.mkdir(parents=True, exist_ok=True)
     (output / "peers.md").write_text(text)
@@ -73,16 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     }
     (output / "peers.json").write_text(json.dumps(document, indent=2) + "\n")
-    for job, of_job in lines.items():
-        if chart := chart_of(job, of_job):
-            (output / f"peers-{job}.svg").write_text(chart)
+    for name_of_chart, chart in peers(document):
+        (output / f"{name_of_chart}.svg").write_text(chart)
     return 0 if all(line.runs for of_job in lines.values() for line in of_job) else 1
-
-
-def chart_of(job: Job, lines: Sequence[Line]) -> str:
-    values = [(line.title, line.per_cpu_s) for line in lines if line.runs]
-    title = f"{job}: records per CPU-second, start-up included (logarithmic)"
-    return bars(title, values, OWN) if values else ""
 
 
 if __name__ == "__main__":

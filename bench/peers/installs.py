@@ -25,12 +25,25 @@ class CannotInstallError(Exception):
 
 def python_of(name: str) -> Path:
     """Return the interpreter of a peer's virtual environment, made if need be."""
-    folder = _folder(name, *PYPI[name], sys.version)
+    return _environment(_folder(name, *PYPI[name], sys.version), PYPI[name])
+
+
+def own_python() -> Path:
+    """Return one of an environment as streamproc's users have it, without what we develop with.
+
+    pyarrow and numba import pandas and coverage where they find them, which takes a while.
+    """
+    lock = CHECKOUT / "requirements-run.txt"
+    folder = _folder("streamproc", lock.read_text(), sys.version)
+    return _environment(folder, ["--no-deps", "--require-hashes", "-r", str(lock)])
+
+
+def _environment(folder: Path, wanted: Sequence[str]) -> Path:
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
         pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-        _run([*pip, *PYPI[name]])
+        _run([*pip, *wanted])
         (folder / "complete").touch()
     return python
 

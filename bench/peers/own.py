@@ -6,12 +6,23 @@ reading, aggregate, late reading and alert, and a commit log that survives a cra
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
 from bench.peers.contract import LATENESS_MS, THRESHOLD, WINDOW_MS
 from bench.peers.reference import Rows
 from bench.peers.workload import CITY, PROPERTIES, Job, Workload
+
+Profile = Literal["core", "full"]
+
+WINDOW = "1m"
+"""The one that is compared."""
+
+WINDOWS: dict[Profile, dict[str, int]] = {
+    "core": {WINDOW: WINDOW_MS},
+    "full": {WINDOW: WINDOW_MS, "15m": 15 * WINDOW_MS, "1h": 60 * WINDOW_MS},
+}
 
 MARKER = "partition opened"
 """In the log line after which it reads."""
@@ -24,15 +35,21 @@ _MEASURES: dict[Job, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was published: the windows as they closed, late readings, alerts that opened."""
+    """What was published: the windows as they closed, late readings, alerts that opened.
+
+    `counted` are all readings by window, with what came late.
+    """
 
     rows: Rows
     late: int
     alerts: int
+    counted: dict[str, int]
 
 
-def config(work: Workload, servers: str, registry: str, root: Path) -> str:
-    """Return the TOML for a job."""
+def config(
+    work: Workload, servers: str, registry: str, root: Path, profile: Profile = "core"
+) -> str:
+    """Return the TOML for a job: its one window, or with two more and quantiles, `full`."""
     lines = [
         'job.name = "peers"',
         f'source.format = "{"json" if work.job == "city" else "avro"}"',
@@ -42,11 +59,15 @@ def config(work: Workload, servers: str, registry: str, root: Path) -> str:
         "metrics.enabled = false",
         f'cities.{CITY} = {{ timezone = "Europe/Sofia" }}',
         *([f'registry.url = "{registry}"'] if work.job == "uc2" else []),
-        "[[windows]]",
-        'name = "1m"',
-        f'every = "{WINDOW_MS // 1000}s"',
-        f'lateness = "{LATENESS_MS // 1000}s"',
     ]
+    for name, size_ms in WINDOWS[profile].items():
+        lines += [
+            "[[windows]]",
+            f'name = "{name}"',
+            f'every = "{size_ms // 1000}s"',
+            f'lateness = "{LATENESS_MS // 1000}s"',
+            *(["quantiles = [0.5, 0.95]"] if profile == "full" else []),
+        ]
     if work.job == "uc2":
         lines += [
             "[avro]",
@@ -63,7 +84,7 @@ def config(work: Workload, servers: str, registry: str, root: Path) -> str:
             "[[rules]]",
             f'name = "{kind}-high"',
             f'property = "{kind}"',
-            'window = "1m"',
+            f'window = "{WINDOW}"',
             f'when = "mean > {THRESHOLD}"',
         ]
     return "\n".join(lines) + "\n"
@@ -74,6 +95,8 @@ def found(job: Job, root: Path) -> Found:
     aggregates = duckdb.read_parquet(
         f"{root}/aggregates/**/*.parquet", hive_partitioning=True
     )
+    counted = aggregates.aggregate('"window", sum("count")', '"window"').fetchall()
+    aggregates = aggregates.filter(f"\"window\" = '{WINDOW}'")
     closed = aggregates.filter("close_reason <> 'late'")
     per_minute = closed.aggregate(
         f'epoch_ms("start"), count(*), sum("count"), {_MEASURES[job]}',
@@ -90,4 +113,5 @@ def found(job: Job, root: Path) -> Found:
         {start: [float(cell) for cell in row] for start, *row in per_minute.fetchall()},
         late.fetchall()[0][0],
         alerts,
+        dict(counted),
     )

@@ -63,14 +63,21 @@ class Line:
         return f"no: {wrong[0]}{often}"
 
 
+TARGETS: dict[tuple[Job, str, str], float] = {
+    ("city", "streamproc", "confluent_polars"): 7.0,
+    ("city", "streamproc_full", "confluent_polars"): 4.0,
+    ("city", "streamproc", "flink"): 14.0,
+}
+"""Least ratios of records per CPU-second, from HOT_PATH.md."""
+
 HEAD = (
-    *("system", "records", "records per CPU-s", "min to max", "to by hand"),
+    *("system", "records", "records per CPU-s", "min to max", "to by hand", "to Flink"),
     *("once started", "wall s", "start-up s (CPU s)", "peak MB", "lines", "correct"),
 )
 
 
-def cells(line: Line, baseline: float | None) -> list[str]:
-    """Return one row; `baseline` is what the ratio is to."""
+def cells(line: Line, baselines: Sequence[float | None]) -> list[str]:
+    """Return one row; `baselines` are what the ratios are to."""
     if not line.runs:
         return [line.title, *["-"] * (len(HEAD) - 2), line.reason]
     rates = line.per_cpu_s_of_runs
@@ -92,7 +99,7 @@ def cells(line: Line, baseline: float | None) -> list[str]:
         f"{line.work.records:,}",
         f"{line.per_cpu_s:,.0f}",
         f"{min(rates):,.0f} to {max(rates):,.0f}",
-        f"{line.per_cpu_s / baseline:.3g}" if baseline else "-",
+        *(f"{line.per_cpu_s / rate:.3g}" if rate else "-" for rate in baselines),
         f"{running:,.0f}" if running else "-",
         f"{wall:.1f}",
         start_up,
@@ -102,11 +109,12 @@ def cells(line: Line, baseline: float | None) -> list[str]:
     ]
 
 
-def table(lines: Sequence[Line], baseline: str) -> str:
+def table(lines: Sequence[Line], baselines: tuple[str, str]) -> str:
     """Return the rows of one job as a markdown table, the fastest first."""
     rates = {line.name: line.per_cpu_s for line in lines if line.runs}
     ordered = sorted(lines, key=lambda line: -rates.get(line.name, 0.0))
-    rows = [list(HEAD), *(cells(line, rates.get(baseline)) for line in ordered)]
+    to = [rates.get(name) for name in baselines]
+    rows = [list(HEAD), *(cells(line, to) for line in ordered)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = {0, len(HEAD) - 1}
     shown = [_row(row, widths, left) for row in rows]
@@ -125,9 +133,21 @@ def _row(row: Sequence[str], widths: Sequence[int], left: set[int]) -> str:
     return "| " + " | ".join(padded) + " |"
 
 
+def against(job: Job, lines: Sequence[Line]) -> list[str]:
+    """Return a paragraph that compares ratios with the targets, where both have run."""
+    rates = {line.name: line.per_cpu_s for line in lines if line.runs}
+    titles = {line.name: line.title for line in lines}
+    told = [
+        f"{titles[own]} to {titles[peer]}: {rates[own] / rates[peer]:.2f}, at least {least:g} wanted"
+        for (of, own, peer), least in TARGETS.items()
+        if of == job and own in rates and peer in rates
+    ]
+    return ["; ".join(told) + "."] if told else []
+
+
 def markdown(
     jobs: Sequence[tuple[Job, Sequence[Line]]],
-    baseline: str,
+    baselines: tuple[str, str],
     facts: Mapping[str, object],
 ) -> str:
     """Return the whole report."""
@@ -139,8 +159,9 @@ def markdown(
         most = max(lines, key=lambda line: line.work.records).work
         parts += [
             f"## {job}: {most.records:,} records, {most.series:,} series",
-            table(lines, baseline),
+            table(lines, baselines),
         ]
+        parts += against(job, lines)
     setups = {line.title: line for _, lines in jobs for line in lines}
     parts.append(
         "\n".join(

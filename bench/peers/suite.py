@@ -1,19 +1,21 @@
 """One run after the other: the topics, streamproc and its peers, and who is right."""
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.peers.contract import UC2_SCHEMA
-from bench.peers.installs import CannotInstallError
+from bench.peers.installs import CannotInstallError, own_python
 from bench.peers.measured import Run, RunFailedError, run_measured
 from bench.peers.own import MARKER as OWN_MARKER
-from bench.peers.own import config, found
+from bench.peers.own import Profile, config, found
 from bench.peers.pins import versions
 from bench.peers.reference import Expected, expected, verdict
 from bench.peers.report import Line, Measured
@@ -26,7 +28,10 @@ from streamproc.testing.registry import LocalRegistry
 
 OWN = "streamproc"
 OWN_SETUP = "as operators run it: one process, Parquet per city, commit log, alerts"
-NAMES = (OWN, *(peer.name for peer in PEERS))
+OWN_FULL = "streamproc_full"
+OWN_FULL_SETUP = "the same with windows of 15 minutes and an hour besides, and quantiles in all three"
+OWNS: dict[str, Profile] = {OWN: "core", OWN_FULL: "full"}
+NAMES = (*OWNS, *(peer.name for peer in PEERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +77,40 @@ class Suite:
     def lines(self) -> dict[Job, list[Line]]:
         """Run everything and return a line a system, for each job."""
         lines: dict[Job, list[Line]] = {}
-        if OWN in self._order.names:
-            _tell("warming up streamproc's kernels")
-            _streamproc("warmup")
         for job in self._order.jobs:
-            lines[job] = [self._line(job, name) for name in self._order.names]
+            names = [n for n in self._order.names if job == "city" or n != OWN_FULL]
+            lines[job] = [self._line(job, name) for name in names]
             for lap in range(self._order.repeat):
                 for line in lines[job]:
                     self._measure(line, lap)
         return lines
 
     def _line(self, job: Job, name: str) -> Line:
-        if name == OWN:
+        if name in OWNS:
             work = self._order.workload(job, None)
-            text = config(work, "localhost:9092", "http://localhost", Path("data"))
-            count = len(text.splitlines())
-            return Line(OWN, OWN, OWN_SETUP, __version__, count, work)
+            place = ("localhost:9092", "http://localhost", Path("data"))
+            count = len(config(work, *place, OWNS[name]).splitlines())
+            title = OWN if name == OWN else f"{OWN}, full"
+            setup = OWN_SETUP if name == OWN else OWN_FULL_SETUP
+            line = Line(name, title, setup, __version__, count, work)
+            line.reason = self._make_ready(_warm_up)
+            return line
         peer = _peer(name)
         work = self._order.workload(job, peer.records_max)
         line = Line(name, peer.title, peer.setup, versions(name), peer.lines(job), work)
-        try:
-            _tell(f"the environment of {name}")
-            peer.command(work, self._broker.bootstrap_servers)
-        except CannotInstallError as error:
-            line.reason = f"cannot be installed: {error}"
+        _tell(f"the environment of {name}")
+        servers = self._broker.bootstrap_servers
+        line.reason = self._make_ready(lambda: peer.command(work, servers))
         return line
+
+    @staticmethod
+    def _make_ready(install: Callable[[], object]) -> str:
+        """Return why a system is not to be had here; nothing where it is."""
+        try:
+            install()
+        except CannotInstallError as error:
+            return f"cannot be installed: {error}"
+        return ""
 
     def _measure(self, line: Line, lap: int) -> None:
         """Run a system once, unless it has failed already."""
@@ -105,8 +119,8 @@ class Suite:
         right = self._filled(line.work)
         _tell(f"{line.work.job}, run {lap + 1}: {line.name}")
         try:
-            if line.name == OWN:
-                run, wrong = self._run_own(line.work, right)
+            if line.name in OWNS:
+                run, wrong = self._run_own(line.work, right, OWNS[line.name])
             else:
                 run, wrong = self._run_peer(_peer(line.name), line.work, right)
         except RunFailedError as error:
@@ -148,12 +162,14 @@ class Suite:
             wrong = f"{late:,} late for {right.late:,}"
         return run, wrong
 
-    def _run_own(self, work: Workload, right: Expected) -> tuple[Run, str]:
+    def _run_own(
+        self, work: Workload, right: Expected, profile: Profile
+    ) -> tuple[Run, str]:
         root = self._folder / "data"
         path = self._folder / "streamproc.toml"
         servers, registry = self._broker.bootstrap_servers, self._registry.url
-        path.write_text(config(work, servers, registry, root))
-        command = [sys.executable, "-m", "streamproc", "run", str(path), "--until-end"]
+        path.write_text(config(work, servers, registry, root, profile))
+        command = [*_streamproc(), "run", str(path), "--until-end"]
         try:
             run = run_measured(
                 [*command, "--close", "--json"], ENV, OWN_MARKER, self._order.limit_s
@@ -171,6 +187,9 @@ def _own_verdict(
     wrong = verdict(work.job, right, published.rows)
     if summary["readings"] != work.sent:
         wrong = wrong or f"{summary['readings']:,} readings for {work.sent:,}"
+    for window, count in published.counted.items():
+        if count != work.sent:
+            wrong = wrong or f"{count:,} readings in {window} for {work.sent:,}"
     if published.late != right.late:
         wrong = wrong or f"{published.late:,} late for {right.late:,}"
     if work.job == "city" and published.alerts != right.crossings:
@@ -178,9 +197,20 @@ def _own_verdict(
     return wrong
 
 
-def _streamproc(*words: str) -> None:
-    command = [sys.executable, "-m", "streamproc", *words]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  (ourselves)
+def _streamproc() -> list[str]:
+    return [str(own_python()), "-m", "streamproc"]
+
+
+@cache
+def _warm_up() -> None:
+    """Make streamproc's environment, and compile its kernels."""
+    _tell("the environment of streamproc, and its kernels")
+    subprocess.run(  # noqa: S603  (ourselves)
+        [*_streamproc(), "warmup"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, **ENV},
+    )
 
 
 def _peer(name: str) -> Peer:

@@ -138,7 +138,7 @@ PEERS = (
     ),
 )
 
-BASELINE = "confluent_polars"
+BASELINES = ("confluent_polars", "flink")
 """What ratios are to."""
 
 ENV = {"PYTHONPATH": str(CHECKOUT)}

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.app.outside import kafka_options
 from streamproc.app.root import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
-from streamproc.config import describe
+from streamproc.config import describe, format_duration
 from streamproc.config import load as load_settings
 from streamproc.connectors.kafka_check import ConnectionReport, check_connection
 
@@ -19,6 +22,12 @@ def check(
     config: Annotated[Path, typer.Argument(help="The TOML file.")],
     connect: Annotated[
         bool, typer.Option("--connect", help="Try the broker and the output root.")
+    ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="What windows and quantiles cost here: some seconds."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> int:
@@ -32,10 +41,20 @@ def check(
     report = asyncio.run(check_connection(options)) if connect else None
     if connect:
         probe_store(settings)
+    windows = settings.definition.windows
+    costs = tuple(window_costs(windows, Traffic())) if measure else ()
     if as_json:
-        print_json({"configuration": described, "connection": report})
+        print_json(
+            {
+                "configuration": described,
+                "connection": report,
+                "costs": [asdict(cost) for cost in costs],
+            }
+        )
     else:
         _show(described)
+        if costs:
+            _show_costs(costs)
         if report is not None:
             _show_connection(report)
     return FAILED if report is not None and report.faults else DONE
@@ -46,6 +65,23 @@ def _show(described: object) -> None:
 
     out.print(Pretty(described, expand_all=True))
     out.print("[green]the configuration is sound[/]")
+
+
+def _show_costs(costs: Sequence[WindowCost]) -> None:
+    columns = ["windows", "quantiles", "ns a reading", "bytes a series"]
+    rows = [
+        [
+            ", ".join(cost.windows),
+            "with" if cost.quantiles else "without",
+            round(cost.ns_per_reading),
+            cost.bytes_per_series,
+        ]
+        for cost in costs
+    ]
+    traffic = Traffic()
+    every = format_duration(traffic.interval_us)
+    title = f"Folding, measured: {traffic.series:,} series, a reading every {every}"
+    out.print(table(title, columns, rows))
 
 
 def _show_connection(report: ConnectionReport) -> None:

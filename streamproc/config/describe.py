@@ -86,6 +86,7 @@ def _window(spec: WindowSpec) -> Mapping[str, Any]:
         "slots": slots_of(spec),
         "quantiles": list(spec.quantiles),
         "bytes_per_series": cell_bytes([spec]) + _sketch_bytes(spec),
+        "bytes_per_series_for_quantiles": _sketch_bytes(spec),
     }
 
 

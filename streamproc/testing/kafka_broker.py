@@ -68,7 +68,7 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
+group.initial.rebalance.delay.ms={rebalance_delay_ms}
 group.min.session.timeout.ms=1000
 log.retention.hours=-1
 log.segment.delete.delay.ms=1000
@@ -150,15 +150,22 @@ class ApacheKafka:
     """One node with its data below `folder`; as a context manager it is stopped at the end.
 
     Blocking: call it from tests' fixtures, or through `asyncio.to_thread`.
-    `folder/kafka.log` keeps what the broker said.
+    `folder/kafka.log` keeps what the broker said. `rebalance_delay_ms` is how long a new
+    group waits for further members: nothing here, three seconds by Kafka's default.
     """
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, scram: Scram | None = None
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        scram: Scram | None = None,
+        rebalance_delay_ms: int = 0,
     ):
         self._folder = folder
         self._wanted_port = port
         self._scram = scram
+        self._rebalance_delay_ms = rebalance_delay_ms
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -258,6 +265,7 @@ class ApacheKafka:
             port=self._port,
             controller_port=controller_port,
             data=self._folder / "data",
+            rebalance_delay_ms=self._rebalance_delay_ms,
         )
         users = []
         if self._scram is not None:

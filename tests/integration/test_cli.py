@@ -123,6 +123,18 @@ def test_check_explains_a_configuration(day: Path) -> None:
     assert [window["window"] for window in described["windows"]] == ["1m"]
 
 
+def test_check_measures_what_windows_and_quantiles_cost(day: Path) -> None:
+    found = streamproc("check", "town.toml", "--measure", "--json", cwd=day)
+
+    assert found.returncode == 0, found.stderr
+    costs = json.loads(found.stdout)["costs"]
+    assert [cost["quantiles"] for cost in costs] == [False, True]
+    assert all(cost["windows"] == ["1m"] for cost in costs)
+    assert all(cost["ns_per_reading"] > 0 for cost in costs)
+    plain, full = (cost["bytes_per_series"] for cost in costs)
+    assert 100 < plain < full
+
+
 def test_a_wrong_configuration_is_exit_2_with_every_fault(day: Path) -> None:
     (day / "wrong.toml").write_text(
         CONFIG.replace('every = "1m"', 'evry = "1m"').replace("value > 15", "valu > 15")

@@ -478,7 +478,9 @@ def test_the_explanation_is_plain_data_with_costs(tmp_path: Path) -> None:
     ]
     assert found["memory"]["buffered_per_partition"] == "64MiB"
     assert found["memory"]["buffered_together"] == "256MiB"
-    assert found["memory"]["bytes_per_series"] > found["windows"][0]["bytes_per_series"]
+    window = found["windows"][0]
+    assert found["memory"]["bytes_per_series"] > window["bytes_per_series"]
+    assert window["bytes_per_series"] > window["bytes_per_series_for_quantiles"]
 
 
 def test_the_file_may_name_any_city_of_the_template(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import io
 import json
 import re
+import tomllib
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import fastavro
 import numpy as np
@@ -12,11 +12,11 @@ import pytest
 
 import bench.peers
 from bench.peers import contract
-from bench.peers.chart import bars
 from bench.peers.contract import FRAME_BYTES, PARTITIONS, UC2_SCHEMA
+from bench.peers.own import Profile, config
 from bench.peers.pins import MAVEN, PYPI
 from bench.peers.reference import expected, verdict
-from bench.peers.report import HEAD, Line, Measured, markdown, table
+from bench.peers.report import HEAD, Line, Measured, against, markdown, table
 from bench.peers.systems import PEERS, java_lines, python_lines
 from bench.peers.workload import Columns, Workload, columns, records
 
@@ -162,13 +162,13 @@ def lines() -> list[Line]:
 def test_the_table_has_the_fastest_first_and_a_reason_where_there_is_no_run() -> None:
     head, rule, *rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table(lines(), "base").splitlines()
+        for line in table(lines(), ("base", "gone")).splitlines()
     ]
     assert head == list(HEAD)
     assert rule[0].startswith("-")
     assert rule[1].endswith(":")
     fast, base, gone = rows
-    assert fast[:5] == ["Fast & co", "1,000", "375", "250 to 500", "3.75"]
+    assert fast[:6] == ["Fast & co", "1,000", "375", "250 to 500", "3.75", "-"]
     assert fast[-1] == "yes"
     assert base[-1] == "no: readings 1 for 2"
     assert gone[0] == "Gone"
@@ -183,23 +183,29 @@ def test_a_run_that_fails_after_a_right_one_is_not_hidden() -> None:
 
 
 def test_the_report_names_the_machine_and_how_each_was_set_up() -> None:
-    text = markdown([("city", lines())], "base", {"cores": 2})
+    text = markdown([("city", lines())], ("base", "gone"), {"cores": 2})
     assert "cores 2" in text
     assert "## city: 1,000 records, 10 series" in text
     assert "- Fast & co: tuned (fast==1)" in text
 
 
-def test_the_chart_is_xml_with_a_bar_a_system() -> None:
-    values = [("Fast & co", 3_000_000.0), ("slow <one>", 2_100.0)]
-    chart = bars("records & more", values, "Fast & co")
-    root = ET.fromstring(chart)  # noqa: S314  (our own text)
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Fast & co", "slow <one>", "3,000,000", "2,100"} <= set(texts)
-    rects = [
-        element.attrib for element in root.iter("{http://www.w3.org/2000/svg}rect")
-    ]
-    _, fast, slow = [float(rect["width"]) for rect in rects]
-    assert fast > slow > 0
+def test_ratios_stand_beside_what_is_wanted_where_both_have_run() -> None:
+    own, flink, _ = reversed(lines())
+    own.name, own.title, flink.name, flink.title = "streamproc", "us", "flink", "Flink"
+    assert against("city", [own, flink]) == ["us to Flink: 3.75, at least 14 wanted."]
+    assert against("uc2", [own, flink]) == []
+    assert against("city", [own]) == []
+
+
+@pytest.mark.parametrize(("profile", "windows"), [("core", 1), ("full", 3)])
+def test_both_profiles_are_configurations_of_the_same_job(
+    profile: Profile, windows: int
+) -> None:
+    work = Workload("city", 10, 5)
+    made = tomllib.loads(config(work, "broker:1", "", Path("data"), profile))
+    assert len(made["windows"]) == windows
+    assert all(("quantiles" in window) == (windows == 3) for window in made["windows"])
+    assert {rule["window"] for rule in made["rules"]} == {"1m"}
 
 
 def test_java_and_python_agree_on_the_numbers() -> None:

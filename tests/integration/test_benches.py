@@ -1,0 +1,100 @@
+"""The benches against a real broker, at tiny sizes: what they send arrives, what they run is right."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import endtoend, theodolite
+from bench.bulk import Bulk
+from bench.load import Stream
+from streamproc.connectors.clock import SystemClock
+from streamproc.connectors.kafka_produce import KafkaProduce
+from streamproc.connectors.kafka_source import KafkaSource
+from streamproc.core.values import Records, TopicPartition
+from streamproc.testing.kafka_broker import ApacheKafka, KafkaUnavailable, jars
+from tests.support.kafka import (
+    Recorder,
+    fresh,
+    open_at,
+    options_for,
+    take,
+    until_assigned,
+)
+
+PARTITIONS = 3
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+def test_a_broker_takes_batches_made_whole(kafka: ApacheKafka, codec: str) -> None:
+    stream = Stream(
+        servers=kafka.bootstrap_servers,
+        topic=fresh("bulk"),
+        partitions=PARTITIONS,
+        devices=1_000,
+        rate=5_000,
+        seconds=0.5,
+        start_us=SystemClock().wall_us(),
+        linger_ms=20.0,
+        schema_id=1,
+        compression=codec,
+    )
+    told, found = asyncio.run(sent_and_read(kafka, stream))
+    assert (told["sent"], told["failed"]) == (stream.total, 0)
+    keys = [bytes(key or b"") for records in found for key in records.keys]
+    assert sorted(keys) == sorted(
+        b"s_%07d" % (number % stream.devices) for number in range(stream.total)
+    )
+    times_us = np.sort(np.concatenate([records.broker_us for records in found]))
+    due_us = stream.due_us(np.arange(stream.total)) // 1000 * 1000
+    assert np.abs(times_us - due_us).max() <= 1_000
+
+
+async def sent_and_read(
+    kafka: ApacheKafka, stream: Stream
+) -> tuple[dict[str, float], list[Records]]:
+    async with KafkaProduce(kafka.connection) as producer:
+        await producer.create_topics([stream.topic], PARTITIONS)
+    told = await Bulk(stream).run()
+    source, recorder = (
+        KafkaSource(options_for(kafka.connection, topics=(stream.topic,))),
+        Recorder(),
+    )
+    await source.start(recorder)
+    await until_assigned(source, recorder)
+    open_at(source, 0, *(TopicPartition(stream.topic, p) for p in range(PARTITIONS)))
+    found = await take(source, stream.total)
+    await source.stop()
+    return told, found
+
+
+@pytest.fixture
+def broker_can_be_started() -> None:
+    try:
+        jars()
+    except KafkaUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+def test_two_workers_of_one_group_read_everything_once(tmp_path: Path) -> None:
+    given = ["--rows", "3000", "--series", "100", "--repeat", "1", "--workers", "2"]
+    endtoend.main([*given, "--interval", "6", "--output", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    document = json.loads(path.read_text())
+    assert document["order"]["workers"] == 2
+    assert document["median"]["readings"] == 3_000
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+def test_a_short_search_for_the_most_sensors_has_a_result(tmp_path: Path) -> None:
+    given = ["uc2", "--loads", "500", "--warm-up", "3", "--seconds", "6"]
+    assert theodolite.main([*given, "--output", str(tmp_path)]) == 0
+    document = json.loads((tmp_path / "theodolite-uc2.json").read_text())
+    (run,) = document["runs"]
+    assert run["sensors"] == 500
+    assert document["most_sensors"] == 500, run
