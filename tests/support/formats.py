@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from streamproc.codecs.arrow_ipc import ArrowIpc
 from streamproc.codecs.avro import AvroPlan
-from streamproc.codecs.chirpstack_strict import StrictUplink, kind_of
+from streamproc.codecs.chirpstack_strict import UP, StrictUplink, kind_of
 from streamproc.codecs.encode import WireReading, encode_json_many, encode_packed
 from streamproc.codecs.encode import encode_arrow as arrow
 from streamproc.codecs.encode import encode_uplink as uplink
@@ -65,6 +65,7 @@ class Format:
         documents: makes good records, of one reading and of several.
         options: of the decoder and the slow reader.
         framed: bytes in front of a record that say which schema is its own.
+        ignored: the kind that a key tells, of records that hold no reading.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Format:
     documents: Callable[[random.Random, Sequence[WireReading]], list[bytes]]
     options: Options | None = None
     framed: int = 0
+    ignored: Callable[[bytes | None], str | None] = lambda _: None
 
     def decoder(self) -> Decoder:
         return learnt(make_decoder(self.kind, self.options), self.kind)
@@ -167,11 +169,12 @@ def _strict_packed() -> Strict:
 def _strict_uplink() -> Strict:
     strict = StrictUplink(UPLINKS)
 
-    def read(payload: bytes, key: bytes | None) -> Answer:
-        kind = kind_of((), key)
-        return strict.answer(payload, kind) if kind in (None, "up") else str(kind)
+    return lambda payload, key: strict.answer(payload, kind_of((), key))
 
-    return read
+
+def _no_uplink(key: bytes | None) -> str | None:
+    kind = kind_of((), key)
+    return None if kind == UP else kind
 
 
 def _body(payload: bytes) -> bytes:
@@ -243,7 +246,9 @@ FORMATS = {
     ),
     "packed": Format("packed", _strict_packed, _packed, PACKED),
     "arrow": Format("arrow", _strict_arrow, _arrow),
-    "chirpstack": Format("chirpstack", _strict_uplink, _uplinks, UPLINKS),
+    "chirpstack": Format(
+        "chirpstack", _strict_uplink, _uplinks, UPLINKS, ignored=_no_uplink
+    ),
 }
 
 
@@ -253,8 +258,9 @@ FORMATS = {
 class Strictly:
     """A `Decoder` that reads one record after the other by the strict path."""
 
-    def __init__(self, strict: Strict) -> None:
-        self._strict = strict
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        self._strict = form.strict()
 
     def missing(self, records: Records) -> frozenset[int]:
         return frozenset()
@@ -287,6 +293,9 @@ class Strictly:
         return Decoded(readings, tuple(rejects), None, tuple(ignored))
 
     def _one(self, payload: bytes | None, key: bytes | None) -> Answer:
+        kind = self._form.ignored(key)
+        if kind is not None:
+            return kind
         if not payload:
             raise Refused(Reason.EMPTY, "no payload" if payload is None else "0 bytes")
         if len(payload) > RECORD_BYTES_MAX:
