@@ -201,6 +201,7 @@ def _few(kind: str) -> list[bytes]:
 DECODERS: dict[str, Callable[[], tuple[Decoder, list[bytes]]]] = {
     "json": lambda: (FlatJson(JSON_OPTIONS), JSON),
     "avro": lambda: (FORMATS["avro"].decoder(), _few("avro")),
+    "avro-all": _all_of_avro,
     "protobuf": lambda: (FORMATS["protobuf"].decoder(), _few("protobuf")),
     "packed": lambda: (FORMATS["packed"].decoder(), _packed("packed")),
     "packed-words": lambda: (
