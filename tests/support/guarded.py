@@ -203,6 +203,10 @@ DECODERS: dict[str, Callable[[], tuple[Decoder, list[bytes]]]] = {
     "avro": lambda: (FORMATS["avro"].decoder(), _few("avro")),
     "avro-all": _all_of_avro,
     "protobuf": lambda: (FORMATS["protobuf"].decoder(), _few("protobuf")),
+    "protobuf-devices": lambda: (
+        FORMATS["protobuf"].decoder(),
+        _devices_of_protobuf(),
+    ),
     "packed": lambda: (FORMATS["packed"].decoder(), _packed("packed")),
     "packed-words": lambda: (
         Packed(replace(PACKED_WORDS, device_prefix="")),
