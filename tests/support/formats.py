@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 from streamproc.codecs.arrow_ipc import ArrowIpc
 from streamproc.codecs.avro import AvroPlan
 from streamproc.codecs.chirpstack_strict import UP, StrictUplink, kind_of
+from streamproc.codecs.confluent import Plan
 from streamproc.codecs.encode import WireReading, encode_json_many, encode_packed
 from streamproc.codecs.encode import encode_arrow as arrow
 from streamproc.codecs.encode import encode_uplink as uplink
@@ -66,6 +68,7 @@ class Format:
         options: of the decoder and the slow reader.
         framed: bytes in front of a record that say which schema is its own.
         ignored: the kind that a key tells, of records that hold no reading.
+        schema: the writer's, if it is not the project's own.
     """
 
     kind: Kind
@@ -74,9 +77,14 @@ class Format:
     options: Options | None = None
     framed: int = 0
     ignored: Callable[[bytes | None], str | None] = lambda _: None
+    schema: WireSchema | None = None
 
     def decoder(self) -> Decoder:
-        return learnt(make_decoder(self.kind, self.options), self.kind)
+        made = make_decoder(self.kind, self.options)
+        if self.schema is None:
+            return learnt(made, self.kind)
+        made.learn(SCHEMA_ID, self.schema)
+        return made
 
     def encode(self, readings: Sequence[WireReading]) -> list[bytes]:
         """Return a record a reading."""
@@ -189,13 +197,9 @@ def _body(payload: bytes) -> bytes:
     return payload[FRAME:]
 
 
-def _strict_avro() -> Strict:
-    plan = AvroPlan(AVRO_SCHEMA, FieldOptions())
-    return lambda payload, _: plan.strict(_body(payload))
-
-
-def _strict_protobuf() -> Strict:
-    plan = ProtobufPlan(PROTOBUF_SCHEMA, OWN_FIELDS)
+def framed(make_plan: Callable[[], Plan]) -> Strict:
+    """Return the slow reader of framed records of one schema."""
+    plan = make_plan()
     return lambda payload, _: plan.strict(_body(payload))
 
 
@@ -239,9 +243,18 @@ def _arrow_rows(batch: pa.RecordBatch) -> list[Reading]:
 
 FORMATS = {
     "json": Format("json", _strict_json, _json),
-    "avro": Format("avro", _strict_avro, lambda _, r: encoded("avro", r), framed=FRAME),
+    "avro": Format(
+        "avro",
+        partial(framed, lambda: AvroPlan(AVRO_SCHEMA, FieldOptions())),
+        lambda _, r: encoded("avro", r),
+        framed=FRAME,
+    ),
     "protobuf": Format(
-        *("protobuf", _strict_protobuf, lambda _, r: encoded("protobuf", r)),
+        *(
+            "protobuf",
+            partial(framed, lambda: ProtobufPlan(PROTOBUF_SCHEMA, OWN_FIELDS)),
+            lambda _, r: encoded("protobuf", r),
+        ),
         framed=FRAME,
     ),
     "packed": Format("packed", _strict_packed, _packed, PACKED),

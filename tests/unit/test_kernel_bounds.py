@@ -19,7 +19,6 @@ TESTS = [
     "tests/unit/core",
     "tests/unit/connectors/files",
     "tests/unit/connectors/test_kafka_batches.py",
-    "tests/unit/test_kernel_cache.py",
     "tests/unit/test_warmup.py",
 ]
 EXEMPT: dict[str, str] = {}
