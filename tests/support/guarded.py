@@ -1,4 +1,4 @@
-"""Kernels on memory next to pages nobody may touch: `python -m tests.support.guarded CASE PAD`.
+"""Kernels on memory next to pages nobody may touch: `python -m tests.support.guarded PAD CASE …`.
 
 A process of its own, because an access too far kills it. What is read lies between two such
 pages: it begins where the first ends, or ends `PAD` bytes before the second begins. Sheets are
@@ -333,10 +333,11 @@ CASES: dict[str, Callable[[int], Iterator[int]]] = {
 }
 
 
-def main(name: str, pad: int) -> None:
-    case = CASES.get(name) or (lambda pad: decode(name, pad))
-    print(sum(case(pad)))  # noqa: T201  (the answer to who started this)
+def main(pad: int, names: list[str]) -> None:
+    for name in names:
+        print(name, end=" ", flush=True)  # noqa: T201  (the last word of one that is killed)
+        print(sum(CASES[name](pad) if name in CASES else decode(name, pad)))  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]), sys.argv[2:])
