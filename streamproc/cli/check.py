@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from streamproc.app import kafka_options, load_settings, probe_store
+from streamproc.app.outside import kafka_options
+from streamproc.app.root import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
 from streamproc.config import describe
+from streamproc.config import load as load_settings
 from streamproc.connectors.kafka_check import ConnectionReport, check_connection
 
 

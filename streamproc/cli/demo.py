@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from streamproc.analytics.ledger import Comparison, compare
-from streamproc.app import load_settings, open_service
+from streamproc.app.service import open_service
 from streamproc.cli.console import DONE, FAULT, err, out, print_json
 from streamproc.cli.demo_queries import show_queries
 from streamproc.cli.demo_setup import DEMO, write_config
 from streamproc.cli.live import LiveView
+from streamproc.config import load as load_settings
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.embedded_broker import EmbeddedBroker
 from streamproc.connectors.kafka_produce import KafkaProduce

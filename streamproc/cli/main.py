@@ -1,23 +1,13 @@
 """The command line's root: the commands, and one place where errors become exit codes."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Annotated, ParamSpec
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Final, ParamSpec
 
 import typer
 
 from streamproc import __version__
-from streamproc.cli import (
-    check,
-    dead_letters,
-    demo,
-    inspect,
-    replay,
-    run_service,
-    schema,
-    simulate,
-    warmup,
-)
 from streamproc.cli.console import DONE, FAILED, FAULT, USAGE, err, out
 from streamproc.errors import (
     ConfigError,
@@ -26,14 +16,19 @@ from streamproc.errors import (
     VerificationFailed,
 )
 
-app = typer.Typer(
-    name="streamproc",
-    help="Telemetry stream processor for small towns: Kafka to Parquet per city, exactly once.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("demo", "demo"),
+    "run": ("run_service", "run"),
+    "check": ("check", "check"),
+    "simulate": ("simulate", "simulate"),
+    "replay": ("replay", "replay"),
+    "inspect": ("inspect", "inspect"),
+    "dead-letters": ("dead_letters", "app"),
+    "schema": ("schema", "app"),
+    "warmup": ("warmup", "warmup"),
+}
+"""Command to its module below `streamproc.cli` and what is called there."""
+
 P = ParamSpec("P")
 
 
@@ -49,15 +44,25 @@ def exiting(command: Callable[P, int | None]) -> Callable[P, None]:
     return run_and_exit
 
 
-app.command("demo")(exiting(demo.demo))
-app.command("run")(exiting(run_service.run))
-app.command("check")(exiting(check.check))
-app.command("simulate")(exiting(simulate.simulate))
-app.command("replay")(exiting(replay.replay))
-app.command("inspect")(exiting(inspect.inspect))
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(schema.app, name="schema")
-app.command("warmup")(exiting(warmup.warmup))
+def make_app(commands: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """Return the command line with these commands; only their modules are imported."""
+    app = typer.Typer(
+        name="streamproc",
+        help="Telemetry stream processor for small towns: Kafka to Parquet per city, exactly once.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(root)
+    for name in commands:
+        module, called = COMMANDS[name]
+        command = getattr(import_module(f"streamproc.cli.{module}"), called)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(exiting(command))
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,7 +71,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool,
@@ -80,8 +84,9 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; no traceback for a fault of the world."""
+    wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     try:
-        app(args=list(arguments), prog_name="streamproc")
+        make_app(wanted)(args=list(arguments), prog_name="streamproc")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else DONE
     except KeyboardInterrupt:

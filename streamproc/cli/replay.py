@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from streamproc.app import Settings, load_settings, replay_files
+from streamproc.app.replay import replay_files
 from streamproc.cli.console import progress
 from streamproc.cli.summary import Shown, show_summary
+from streamproc.config import Settings
+from streamproc.config import load as load_settings
 from streamproc.runtime.observer import Totals
 
 

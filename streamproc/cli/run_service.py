@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from streamproc.app import Settings, load_settings, open_service
+from streamproc.app.service import open_service
 from streamproc.app.watching import Watching
 from streamproc.cli.console import Bar, err, progress
 from streamproc.cli.summary import Shown, show_summary
+from streamproc.config import Settings
+from streamproc.config import load as load_settings
 from streamproc.runtime.collector import set_for_streaming
 from streamproc.runtime.observer import Totals
 from streamproc.runtime.signals import stop_on_signals

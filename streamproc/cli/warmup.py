@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.app import warm_up
+from streamproc.app.warmup import warm_up
 from streamproc.cli.console import out, print_json
 
 

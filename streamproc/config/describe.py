@@ -8,7 +8,8 @@ from streamproc.config.settings import Settings
 from streamproc.config.units import DAY_US, format_duration, format_size
 from streamproc.core.definition import RuleSpec, WindowSpec, rule_version
 from streamproc.core.panes import cell_bytes, slots_of
-from streamproc.kernels.sketch import BINS, EXACT_MAX
+from streamproc.kernels.sketch import EXACT_MAX
+from streamproc.kernels.sketch_chains import BIN_BYTES
 
 EXAMPLE_SERIES: Final = 100_000
 _SERIES_BYTES: Final = 120
@@ -93,7 +94,7 @@ def _sketch_bytes(spec: WindowSpec) -> int:
     if not spec.quantiles:
         return 0
     open_panes = spec.size_us // gcd(spec.every_us, spec.size_us) + 1
-    return open_panes * max(8 * EXACT_MAX, 4 * BINS * _BINADES)
+    return open_panes * (8 * EXACT_MAX + BIN_BYTES * _BINADES)
 
 
 def _rule(spec: RuleSpec) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from streamproc.core.snapshot_write import CELL_FLOATS, CELL_INTS
 from streamproc.core.state import State
 from streamproc.core.windows import Windows
 from streamproc.kernels import windows_layout as words
+from streamproc.kernels.sketch_chains import EMPTY
 from streamproc.kernels.windows_layout import NONE, WORDS
 from streamproc.kernels.windows_restore import link_cells
 
@@ -168,7 +169,7 @@ def _ints(table: pa.Table) -> I8:
         ints[:, word] = table[name].to_numpy()
     for name, word in CELL_FLOATS.items():
         floats[:, word] = table[name].to_numpy()
-    ints[:, words.CHAIN] = -1
+    ints[:, words.CHAIN] = EMPTY
     return ints
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.core.arrays import LINE_BYTES, grown
+from streamproc.core.arrays import LINE_BYTES, aligned, grown
 from streamproc.kernels import sketch
-from streamproc.kernels.sketch import Pools, Scratch
+from streamproc.kernels import sketch_chains as chains
+from streamproc.kernels.sketch import Scratch
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_late import rehash_late
 from streamproc.kernels.windows_layout import (
     HEARD_US,
@@ -60,11 +62,9 @@ def new_state(cities: int, dedup: int, specs: int, *, by_device: bool) -> State:
 def new_pools(values: int, bins: int) -> Pools:
     """Return pools of so many chunks, none of them in the free lists yet."""
     return Pools(
-        exact=np.empty((values, sketch.EXACT_CHUNK)),
+        exact=aligned((values, chains.EXACT_CHUNK), np.dtype(np.float64)),
         exact_next=np.empty(values, np.int32),
-        bins=np.empty((bins, sketch.BINS), np.int32),
-        bin_key=np.empty(bins, np.int32),
-        bin_next=np.empty(bins, np.int32),
+        bins=aligned((bins, chains.BIN_WORDS), np.dtype(np.int32)),
         counters=np.array([-1, 0, -1, 0], np.int64),
     )
 
@@ -155,18 +155,19 @@ def with_series(state: State, count: int, size: int, slots: int) -> State:
 def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
     """Return pools with at least so many chunks free; only what is short doubles."""
     values, bins = len(old.exact), len(old.bins)
-    if old.counters[sketch.EXACT_LEFT] < values_min:
+    if old.counters[chains.EXACT_LEFT] < values_min:
         values = _more(values, values + values_min)
-    if old.counters[sketch.BIN_LEFT] < bins_min:
+    if old.counters[chains.BIN_LEFT] < bins_min:
         bins = _more(bins, bins + bins_min)
+    assert max(values, bins) <= chains.CHUNKS_MAX, "a chain's heads are 28 bits"
     new = new_pools(values, bins)
-    for name in ("exact", "exact_next", "bins", "bin_key", "bin_next"):
+    for name in ("exact", "exact_next", "bins"):
         kept = getattr(old, name)
         getattr(new, name)[: len(kept)] = kept
     new.counters[:] = old.counters
     for links, was, free, left in (
-        (new.exact_next, len(old.exact), sketch.EXACT_FREE, sketch.EXACT_LEFT),
-        (new.bin_next, len(old.bins), sketch.BIN_FREE, sketch.BIN_LEFT),
+        (new.exact_next, len(old.exact), chains.EXACT_FREE, chains.EXACT_LEFT),
+        (new.bins[:, chains.BIN_NEXT], len(old.bins), chains.BIN_FREE, chains.BIN_LEFT),
     ):
         if len(links) > was:
             links[was:] = np.arange(was + 1, len(links) + 1)
@@ -176,17 +177,18 @@ def grown_pools(old: Pools, values_min: int, bins_min: int) -> Pools:
     return new
 
 
-def grown_out(old: Out, rows: int, words: int, wanted: int) -> Out:
+def grown_out(old: Out, rows: int, words: int, wanted: int, expected: int) -> Out:
     """Return output with room for `wanted` rows, keeping the `rows` and `words` written so far.
 
-    Where it has room for those, it was words that lacked; what is short doubles at least.
+    Where it has room for those, it was words that lacked; what is short doubles at least, and
+    words are not fewer than `expected`.
     """
     have, words_room = len(old.offset), len(old.words)
     if wanted > have:
         have = max(2 * have, wanted)
     else:
         words_room *= 2
-    new = new_out(have, words_room)
+    new = new_out(have, max(words_room, expected))
     new.ints[:, :rows] = old.ints[:, :rows]
     new.offset[:rows] = old.offset[:rows]
     new.ends[:rows] = old.ends[:rows]

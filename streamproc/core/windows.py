@@ -15,6 +15,7 @@ from streamproc.core.definition import WindowSpec
 from streamproc.core.panes import specs_of
 from streamproc.kernels import sketch, windows_close, windows_fold
 from streamproc.kernels import windows_layout as layout
+from streamproc.kernels.sketch_chains import CHUNKS_PER_VALUE
 from streamproc.kernels.windows_late import rehash_late, release_chains
 from streamproc.kernels.windows_layout import NONE, Rows
 from streamproc.kernels.windows_restore import encode_chains, load_chains
@@ -94,6 +95,7 @@ class Windows:
         self.pools = buffers.new_pools(0, 0)
         self._scratch = buffers.new_scratch(sketched=bool(self.specs.sketched.any()))
         self._out = buffers.new_out(256, 1024)
+        self._words_expected = 0
         self.late = buffers.new_late(64, 64)
         self._counters = np.zeros(layout.COUNTERS, np.int64)
         if not by_device:
@@ -127,7 +129,8 @@ class Windows:
         rows = int(self._counters[layout.OUT_ROWS])
         words = int(self._counters[layout.OUT_WORDS])
         wanted = int(self._counters[layout.ROWS_WANTED])
-        self._out = buffers.grown_out(self._out, rows, words, wanted)
+        expected = self._words_expected
+        self._out = buffers.grown_out(self._out, rows, words, wanted, expected)
 
     def _grow_late(self, cells: int = 0) -> None:
         need = int(self.specs.late_max.sum())
@@ -168,7 +171,7 @@ class Windows:
                 self._grow_late()
             else:
                 need = int((self.specs.sketched * (self.specs.late_max + 1)).sum())
-                self._grow_pools(need, need * sketch.CHUNKS_PER_VALUE)
+                self._grow_pools(need, need * CHUNKS_PER_VALUE)
         n = int(self._counters[layout.LATE_ROWS])
         late = self.late
         return self._rows(), LateRows(
@@ -184,6 +187,8 @@ class Windows:
         if n > OUT_ROWS_KEPT:
             # Too much to copy, and to hold on to until the next such close.
             out, self._out = self._out, buffers.new_out(256, 1024)
+            # The next such close finds room at once: what lacks it is done again.
+            self._words_expected = words + words // 8
             return WindowRows(
                 out.ints[:, :n],
                 out.floats[:, :n],

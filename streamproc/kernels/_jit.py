@@ -55,6 +55,7 @@ def _compiled(function: F, *, inside_callers: bool) -> F:
         forceinline=inside_callers,
     )(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        # Numba has no public way to say what else a cached function depends on.
-        compiled._cache._cache_file._source_stamp = SOURCE_STAMP  # noqa: SLF001
+        # Numba has no public way to say what else a cached function depends on. Its version is
+        # what it looks at before it unpickles anything: a class may have moved since.
+        compiled._cache._cache_file._version += f" {SOURCE_STAMP}"  # noqa: SLF001
     return cast("F", compiled)

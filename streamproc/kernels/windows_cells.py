@@ -16,10 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.kernels import sketch
+from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
 from streamproc.kernels.bytes_raw import prefetch
-from streamproc.kernels.sketch import Int, Pools, Scratch
+from streamproc.kernels.sketch import (
+    EXACT_MAX,
+    Int,
+    Scratch,
+    write_bins,
+    write_values,
+)
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_layout import (
     AHEAD,
     CELL_BYTES,
@@ -60,7 +67,7 @@ def empty_cell(ints: I8, floats: F8, cell: Int, pane: Int) -> None:
     ints[cell, COUNT] = 0
     ints[cell, INVALID] = 0
     ints[cell, SLOTS] = 0
-    ints[cell, CHAIN] = sketch.NONE
+    ints[cell, CHAIN] = chains.EMPTY
     ints[cell, FIRST_US] = 0
     ints[cell, LAST_US] = 0
     floats[cell, SUM] = 0.0
@@ -192,21 +199,75 @@ def emit(
         to_ints[SERIES, row] = series
         to_ints[SPEC, row] = q
         to_offset[row] = offset
-        if sketched and a > 0:
-            have = np.int64(0)
-            for p in range(panes):
-                cell = base + ((first_pane + p) & mask)
-                if ints[cell, PANE] == first_pane + p:
-                    have = sketch.gather(
-                        ints[cell, CHAIN], ints[cell, COUNT], a, have, pools, scratch
-                    )
-            end = sketch.write(
-                out.words, out.word_floats, out.word_halves, end, a, have, scratch
-            )
-            if end < 0:
-                return False
-        to_ends[row] = end
+        if not sketched:
+            to_ends[row] = end
         row += 1
+    if sketched:
+        end = _emit_sketches(
+            members, q, first_pane, end, state, specs, pools, scratch, out, counters
+        )
+        if end < 0:
+            return False
     counters[OUT_ROWS] = row
     counters[OUT_WORDS] = end
     return True
+
+
+@kernel
+def _emit_sketches(
+    members: I4,
+    q: Int,
+    first_pane: Int,
+    end: Int,
+    state: State,
+    specs: Specs,
+    pools: Pools,
+    scratch: Scratch,
+    out: Out,
+    counters: I8,
+) -> Int:
+    """Write the sketch of each of `members` after word `end`; the new end, negative without room.
+
+    Their rows are written, from `counters[OUT_ROWS]` on.
+    """
+    ints = state.ints
+    counts = out.ints
+    to_ends = out.ends
+    words = out.words
+    floats = out.word_floats
+    halves = out.word_halves
+    exact = pools.exact
+    exact_next = pools.exact_next
+    kept = scratch.exact
+    mask = specs.mask[q]
+    slots = specs.slots[0]
+    first = specs.first[q]
+    panes = specs.size[q] // specs.pane[q]
+    row = counters[OUT_ROWS]
+    exact_base = exact.ctypes.data
+    for m in range(members.size):
+        if m + AHEAD < members.size:
+            ahead = np.int64(members[m + AHEAD]) * slots + first + (first_pane & mask)
+            chunk = chains.values_of(ints[ahead, CHAIN])
+            prefetch(exact_base + chunk * chains.CHUNK_BYTES)
+        base = np.int64(members[m]) * slots + first
+        total = counts[COUNT, row]
+        have = np.int64(0)
+        for p in range(panes):
+            cell = base + ((first_pane + p) & mask)
+            if total == 0 or ints[cell, PANE] != first_pane + p:
+                continue
+            chain = ints[cell, CHAIN]
+            if total <= EXACT_MAX:
+                have = chains.gather_values(chain, have, exact, exact_next, kept)
+            else:
+                have = chains.gather(chain, have, pools, scratch)
+        if total > EXACT_MAX:
+            end = write_bins(words, halves, end, have, scratch)
+        elif total > 0:
+            end = write_values(words, floats, end, total, kept)
+        if end < 0:
+            return end
+        to_ends[row] = end
+        row += 1
+    return end

@@ -14,9 +14,10 @@ and calling again goes on with exactly that window.
 
 import numpy as np
 
-from streamproc.kernels import sketch
+from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.sketch import Int, Pools, Scratch
+from streamproc.kernels.sketch import Int, Scratch
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_cells import emit
 from streamproc.kernels.windows_layout import (
     B1,
@@ -159,7 +160,7 @@ def _free_panes(
         series = np.int64(state.bucket_head[slot]) if sketched else np.int64(-1)
         while series >= 0:
             cell = series * slots + place
-            sketch.release(ints[cell, CHAIN], ints[cell, COUNT], pools)
+            chains.release(ints[cell, CHAIN], pools)
             series = ints[cell, NEXT]
         state.key_cells[key] -= bucket_count[slot]
         bucket_count[slot] = 0

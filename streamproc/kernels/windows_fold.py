@@ -16,10 +16,11 @@ likely goes to are fetched `AHEAD` rows before their turn.
 
 import numpy as np
 
-from streamproc.kernels import sketch
+from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
 from streamproc.kernels.bytes_raw import prefetch
-from streamproc.kernels.sketch import Int, Pools, Scratch
+from streamproc.kernels.sketch import Int, Scratch
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_cells import add_value, empty_cell
 from streamproc.kernels.windows_close import close_due, windows_of_pane
 from streamproc.kernels.windows_late import fold_late
@@ -29,7 +30,6 @@ from streamproc.kernels.windows_layout import (
     CHAIN,
     CITY,
     CONFLICT_FLAG,
-    COUNT,
     DONE,
     DUPLICATE_FLAG,
     HEARD_US,
@@ -84,7 +84,7 @@ def fold(
         late_rows += specs.late_max[q]
         if specs.sketched[q]:
             pool_chunks += specs.late_max[q] + 1
-    bin_chunks = pool_chunks * sketch.CHUNKS_PER_VALUE
+    bin_chunks = pool_chunks * chains.CHUNKS_PER_VALUE
     # Attributes of a tuple cost a reference count at each use; locals do not.
     row_series = rows.series
     row_event = rows.event
@@ -128,6 +128,9 @@ def fold(
     line_base = line.ctypes.data
     line_bytes = 8 * line.shape[1]
     cell_base = ints.ctypes.data
+    values = pools.exact
+    values_next = pools.exact_next
+    chunk_base = values.ctypes.data
     for r in range(begin, row_event.size):
         if r + AHEAD < row_event.size:
             ahead = np.int64(row_series[r + AHEAD])
@@ -137,6 +140,13 @@ def fold(
                 at = cell_base + (ahead * slots + place) * CELL_BYTES
                 prefetch(at)
                 prefetch(at + LINE_BYTES)
+            if pool_chunks > 0:
+                # Its cells are there by now, and say where its values go.
+                near = np.int64(row_series[r + AHEAD // 2]) * slots
+                for q in range(count):
+                    place = spec_first[q] + (pane_number[q] & spec_mask[q])
+                    chunk = chains.values_of(ints[near + place, CHAIN])
+                    prefetch(chunk_base + chunk * chains.CHUNK_BYTES)
         series = np.int64(row_series[r])
         event = row_event[r]
         value = row_value[r]
@@ -150,8 +160,8 @@ def fold(
             counters[STATUS] = NEED_LATE
             return r
         if pool_chunks > 0 and (
-            pool_left[sketch.EXACT_LEFT] < pool_chunks
-            or pool_left[sketch.BIN_LEFT] < bin_chunks
+            pool_left[chains.EXACT_LEFT] < pool_chunks
+            or pool_left[chains.BIN_LEFT] < bin_chunks
         ):
             counters[STATUS] = NEED_POOLS
             return r
@@ -223,9 +233,15 @@ def fold(
                 bit = (event - pane_start[q]) * spec_fine[q, parts] // width
                 ints[cell, SLOTS] |= np.int64(1) << bit
             if spec_sketched[q]:
-                ints[cell, CHAIN] = sketch.add(
-                    ints[cell, CHAIN], ints[cell, COUNT], value, pools
-                )
+                # As `chains.add`; a call with all pools costs the references of their arrays.
+                chain = ints[cell, CHAIN]
+                into = chains.place_of(chain)
+                if into == 0:
+                    if chains.is_full(chain):
+                        chain = chains.flushed(chain, pools)
+                    chain = chains.with_chunk(chain, values_next, pool_left)
+                values[chains.values_of(chain), into] = value
+                ints[cell, CHAIN] = chain + 1
         row_flags[r] = flags | same
         row_valid[r] = valid
         row_city_us[r] = of_city_us[city]

@@ -11,13 +11,13 @@ hash of (series, spec, window); the table is never more than half full, which th
 
 import numpy as np
 
-from streamproc.kernels import sketch
+from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.sketch import Int, Pools
+from streamproc.kernels.sketch import Int
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_cells import add_value, empty_cell
 from streamproc.kernels.windows_layout import (
     CHAIN,
-    COUNT,
     I8,
     INVALID,
     KEY,
@@ -109,8 +109,8 @@ def fold_late(
         bit = (event - start) * parts // specs.size[q]
         late.ints[cell, SLOTS] |= np.int64(1) << bit
     if specs.sketched[q]:
-        late.ints[cell, CHAIN] = sketch.add(
-            late.ints[cell, CHAIN], late.ints[cell, COUNT], rows.value[r], pools
+        late.ints[cell, CHAIN] = chains.add(
+            late.ints[cell, CHAIN], rows.value[r], pools
         )
 
 
@@ -118,4 +118,4 @@ def fold_late(
 def release_chains(ints: I8, cells: Int, pools: Pools) -> None:
     """Give back the chunks of the first `cells` rows of `ints`."""
     for cell in range(cells):
-        sketch.release(ints[cell, CHAIN], ints[cell, COUNT], pools)
+        chains.release(ints[cell, CHAIN], pools)

@@ -10,9 +10,10 @@ which leave encoded, and its place in the chain of its pane, which is rebuilt.
 
 import numpy as np
 
-from streamproc.kernels import sketch
+from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.sketch import Int, Pools, Scratch
+from streamproc.kernels.sketch import Int, Scratch
+from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_layout import (
     CHAIN,
     COUNT,
@@ -41,12 +42,18 @@ def encode_chains(
     if cells.size > out.ends.size:
         return False
     for i in range(cells.size):
-        head = ints[cells[i], CHAIN]
+        chain = ints[cells[i], CHAIN]
         count = ints[cells[i], COUNT]
-        if head >= 0:
-            have = sketch.gather(head, count, count, 0, pools, scratch)
-            at = sketch.write(
-                out.words, out.word_floats, out.word_halves, at, count, have, scratch
+        if chain != chains.EMPTY:
+            at = chains.write_chain(
+                out.words,
+                out.word_floats,
+                out.word_halves,
+                at,
+                count,
+                chain,
+                pools,
+                scratch,
             )
             if at < 0:
                 return False
@@ -73,10 +80,10 @@ def load_chains(
     for i in range(begin, cells.size):
         start = ends[i - 1] if i > 0 else np.int64(0)
         if ends[i] > start:
-            head, fits = sketch.load(words, values, halves, start, pools)
+            chain, fits = chains.load(words, values, halves, start, pools)
             if not fits:
                 return i
-            ints[cells[i], CHAIN] = head
+            ints[cells[i], CHAIN] = chain
     return cells.size
 
 

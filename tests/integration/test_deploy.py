@@ -13,8 +13,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the linters, without types
 from typer.testing import CliRunner
 
-from streamproc.app import load_settings
-from streamproc.cli.main import app
+from streamproc.cli.main import make_app
+from streamproc.config import load as load_settings
 from streamproc.obs.metrics import Metrics
 from streamproc.testing.registry import LocalRegistry
 from tests.support.image import CHECKOUT, DOCKERFILE, ENTRYPOINT, Image, can_seal
@@ -209,7 +209,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_towns_configuration_is_valid() -> None:
-    result = CliRunner().invoke(app, ["check", str(TOWNS)])
+    result = CliRunner().invoke(make_app(), ["check", str(TOWNS)])
 
     assert result.exit_code == 0, result.output
 

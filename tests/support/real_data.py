@@ -19,7 +19,10 @@ import pytest
 from streamproc.analytics.merge import aggregates
 from streamproc.analytics.sql import MERGED
 from streamproc.analytics.verify import verify, visible_files
-from streamproc.app import Settings, load_settings, open_service, replay_files
+from streamproc.app.replay import replay_files
+from streamproc.app.service import open_service
+from streamproc.config import Settings
+from streamproc.config import load as load_settings
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.files.envelopes import Envelope, EnvelopeWriter
 from streamproc.connectors.kafka_produce import KafkaProduce, Message

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.app import Settings, open_service, replay_files
 from streamproc.app.outside import alert_sinks, kafka_options
+from streamproc.app.replay import replay_files
+from streamproc.app.service import open_service
 from streamproc.codecs.encode import WireReading, encode_avro
 from streamproc.codecs.wire_schemas import READING_AVSC
+from streamproc.config import Settings
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.embedded_broker import EmbeddedBroker
 from streamproc.connectors.files.envelopes import Envelope, EnvelopeWriter

@@ -5,7 +5,8 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from streamproc.app import load_settings, open_service
+from streamproc.app.service import open_service
+from streamproc.config import load as load_settings
 from streamproc.runtime.observer import Totals
 
 CONFIG = """

@@ -20,6 +20,24 @@ from streamproc.kernels._jit import kernel
 def caller(x):
     return callee(x)
 """
+PAIR = """
+from collections import namedtuple
+{name} = namedtuple("{name}", "left right")
+made = {name}(1, 2)
+"""
+TAKES_PAIR = """
+from kernels_under_test._callee import made
+from streamproc.kernels._jit import kernel
+
+@kernel
+def taking(pair):
+    return pair.left + pair.right
+
+def caller(x):
+    return x + taking(made)
+
+caller.stats = taking.stats
+"""
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -62,3 +80,18 @@ def test_a_changed_callee_in_another_file_is_compiled_into_its_caller(
     assert run(folder) == (11, 1)
     (folder / "_callee.py").write_text(CALLEE.format(number=20))
     assert run(folder) == (21, 0)
+
+
+def test_a_class_that_has_moved_does_not_make_what_was_kept_unreadable(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "kernels_under_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "caller.py").write_text(TAKES_PAIR)
+    (folder / "_callee.py").write_text(PAIR.format(name="Pair"))
+
+    assert run(folder) == (4, 0)
+    assert run(folder) == (4, 1)
+    (folder / "_callee.py").write_text(PAIR.format(name="Couple"))
+    assert run(folder) == (4, 0)
