@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from streamproc.codecs.arrow_ipc import ArrowIpc
+from streamproc.codecs.chirpstack import ChirpStack
 from streamproc.codecs.columns import _TABLES, Sheet, _Names
-from streamproc.codecs.encode import WireReading
+from streamproc.codecs.encode import WireReading, encode_uplink
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.codecs.packed import Packed
@@ -29,7 +32,7 @@ from streamproc.kernels import bytes_dict, bytes_fields, bytes_text, record_batc
 from tests.support.batches import Batch, Rec
 from tests.support.formats import FORMATS
 from tests.support.map_formats import MAPS, avro_of, protobuf_of
-from tests.support.wire import PACKED_WORDS, encoded
+from tests.support.wire import PACKED_WORDS, UPLINKS, encoded
 
 PAGES = 4
 PROT_NONE = 0
@@ -134,6 +137,11 @@ JSON = [
     b'{"device":"d","time":0,"values":{%s}}'
     % b",".join(b'"%c":%d' % (65 + k, k % 10) for k in range(26)),
 ]
+UPLINKS_SENT = [
+    encode_uplink("0101010101010101", 1_772_323_200_123_000, {"pm10": 1.5, "x": 7}),
+    b'{"object":{"pm10":-7,"a":[true,{"\\u00e9":"\\u00e9"},1e-5],"state":"free"},"time":"2026-03-01T00:00:00.123456789+00:00","deviceInfo":{"x":[[1]],"devEui":"a device with a long name"}}\n',
+    b'{"deviceInfo":{"devEui":"d\xc3\xa9"},"time":"2026-03-01 00:00:00+02:00","object":{"list":[0,{"t":12345678}],"state":"occupied","air.no2":12345678.12345678,"open":null},"x":12345678e12345678}',
+]
 JSON_OPTIONS = JsonOptions(device_from_key=True, assume_zone="UTC", string_numbers=True)
 ONE_BYTE_NAMES = [chr(code) for code in range(0x20, 0x7F)]
 """The shortest entries there are: three bytes in Avro."""
@@ -183,7 +191,10 @@ DECODERS: dict[str, Callable[[], tuple[Decoder, list[bytes]]]] = {
         Packed(replace(PACKED_WORDS, device_prefix="")),
         _packed("packed-words"),
     ),
-    "chirpstack": lambda: (FORMATS["chirpstack"].decoder(), _few("chirpstack")[:1]),
+    "chirpstack": lambda: (
+        ChirpStack(replace(UPLINKS, booleans=True)),
+        UPLINKS_SENT,
+    ),
 }
 
 
@@ -317,6 +328,37 @@ def varints(pad: int) -> Iterator[int]:
         yield 1
 
 
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def arrow(pad: int) -> Iterator[int]:
+    """Decode an Arrow stream, and every beginning of it."""
+    memory = Guarded()
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "device": pa.array(["d1", "a device with a long name"] * 4),
+            "property": pa.array(["pm10"] * 8).dictionary_encode(),
+            "time": pa.array(range(8), pa.timestamp("us", "UTC")),
+            "value": pa.array([0.5] * 8),
+            "unit": pa.array(["ug/m3---"] * 6 + ["ug/m3", "ppb"]),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    stream = sink.getvalue().to_pybytes()[: -len(END_OF_STREAM)]
+    assert stream.endswith(b"ppb"), "the last text ends where the stream does"
+    fresh, learnt = ArrowIpc(), ArrowIpc()
+    learnt.decode(records(Payloads.of([stream])))
+    for decoder in (fresh, learnt):
+        for size in range(1, len(stream) + 1):
+            start = len(memory.data) - pad - size
+            last = memory.payloads([stream[:size]], start, b"")
+            read = len(decoder.decode(records(last)).readings)
+            assert read == (batch.num_rows if size == len(stream) else 0)
+            yield 1
+
+
 def beyond(pad: int) -> Iterator[int]:
     """Touch the guarded page, to see that it is one."""
     memory = Guarded()
@@ -329,6 +371,7 @@ CASES: dict[str, Callable[[int], Iterator[int]]] = {
     "texts": texts,
     "names": names,
     "varints": varints,
+    "arrow": arrow,
     "beyond": beyond,
 }
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="mprotect, and SIGSEGV for it"
 )
 
-BYTE_BY_BYTE = {"batches": 0, "varints": 0}
+BYTE_BY_BYTE = {"arrow": 0, "batches": 0, "varints": 0}
 """What is read without any padding; all else may read as far as a payload's padding."""
 
 
