@@ -36,7 +36,8 @@ test: $(STAMP)
 	@mkdir -p build
 	$(BIN)/python -m pytest --junitxml=$(JUNIT) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
 
-# Minutes to an hour: kill tests, big simulations, long fuzzing, real data through Kafka.
+# Minutes to an hour: kill tests, big simulations, long fuzzing, kernels with their indices
+# checked, real data through Kafka.
 test-long: $(STAMP)
 	@mkdir -p build
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long --junitxml=build/junit-long.xml --durations=25

@@ -84,6 +84,8 @@ def take_text(
         _note(scratch, role)
         return True
     if role == DEVICE:
+        if (load_i64(scratch + 8 * SEEN) >> DEVICE) & 1:
+            return False  # there is room for one device a record, however often it is named
         code = code_of(sheet + 8 * DEVICES, at, size)
     elif role == PROPERTY:
         code = code_of(sheet + 8 * PROPERTIES, at, size)

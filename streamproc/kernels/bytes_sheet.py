@@ -36,8 +36,10 @@ UNITS = 32
 WORDS = 40
 
 NO_UNIT = -1
-MEMBER_BYTES_MIN = 4
-"""A further reading takes at least this many bytes of a record in every wire format."""
+MEMBER_BYTES_MIN = 3
+"""A further reading takes at least this many bytes of a record in every wire format.
+
+In Avro's map of int: the length of a name, its one byte, a number below 64."""
 
 ORDINAL_BITS = 20
 """A record of at most 64 KiB holds fewer readings than this many bits can count."""

@@ -5,8 +5,7 @@ Maven Central once, by `deploy/kafka/pom.xml`, into `$STREAMPROC_CACHE` or `.cac
 checkout (45 files, 43 MB). Needs `java` (17 or newer) and, the first time, `mvn`; so it
 works from a checkout only.
 
-Every broker has a guard, a shell that reads a pipe of ours: when we are gone, however we
-went, the pipe ends and the guard kills the broker.
+Every broker ends with us, however we go (`guarded_process`).
 """
 
 import argparse
@@ -18,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +27,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 import streamproc
-from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaSecurity
 from streamproc.errors import WorldError
+from streamproc.testing.guarded_process import GuardedProcess, answers
 
 VERSION: Final = "4.4.0"
 
@@ -39,7 +37,6 @@ _CHECKOUT: Final = Path(streamproc.__file__).parents[1]
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
 _TRIES: Final = 3
-_POLL_S: Final = 0.1
 
 _LOG4J: Final = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="ERROR">
@@ -167,9 +164,7 @@ class ApacheKafka:
         self._scram = scram
         self._rebalance_delay_ms = rebalance_delay_ms
         self._port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
-        self._clock = SystemClock()
+        self._running: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -207,8 +202,8 @@ class ApacheKafka:
     @property
     def pid(self) -> int:
         """Return the broker's process id."""
-        assert self._process is not None, "not started"
-        return self._process.pid
+        assert self._running is not None, "not started"
+        return self._running.process.pid
 
     def start(self) -> None:
         """Start and return once it answers; the data of an earlier start is kept.
@@ -216,14 +211,14 @@ class ApacheKafka:
         Raises:
             KafkaUnavailable: it cannot be started; the message ends with its last words.
         """
-        assert self._process is None, "already started"
+        assert self._running is None, "already started"
         classpath = str(jars() / "*")
         first = not self._port
         for _ in range(_TRIES if first else 1):
             if first:
                 self._prepare(classpath)
-            self._launch(classpath)
-            if self._answers():
+            self._running = self._launched(classpath)
+            if answers(self._running.process, self._is_ready, _START_S):
                 return
             self.kill()
         log = (self._folder / "kafka.log").read_text(errors="replace")
@@ -232,24 +227,17 @@ class ApacheKafka:
 
     def stop(self) -> None:
         """Stop in order, by SIGTERM; by SIGKILL if that takes too long. Safe twice."""
-        if self._process is not None:
-            self._process.terminate()
+        if self._running is not None:
+            self._running.process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_S)
+                self._running.process.wait(_STOP_S)
         self.kill()
 
     def kill(self) -> None:
         """Send SIGKILL; the data stays. Safe twice."""
-        process, self._process = self._process, None
-        guard, self._guard = self._guard, None
-        if process is not None:
-            process.kill()
-            process.wait()
-        if guard is not None:
-            assert guard.stdin is not None
-            guard.kill()
-            guard.wait()
-            guard.stdin.close()
+        running, self._running = self._running, None
+        if running is not None:
+            running.kill()
 
     # --- starting -------------------------------------------------------------------
 
@@ -298,36 +286,21 @@ class ApacheKafka:
         logging = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.xml'}"
         return [java, *small, logging, "-cp", classpath]
 
-    def _launch(self, classpath: str) -> None:
+    def _launched(self, classpath: str) -> GuardedProcess:
+        # In a session of its own: Ctrl-C is for us, and we stop it in order.
         properties = str(self._folder / "server.properties")
-        with (self._folder / "kafka.log").open("ab") as log:
-            # A session of its own: Ctrl-C is for us, and we stop it in order.
-            self._process = subprocess.Popen(  # noqa: S603 (java, with our own files)
-                [*self._java(classpath), "kafka.Kafka", properties],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._guard = subprocess.Popen(  # noqa: S603 (a fixed script)
-            ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "guard", str(self.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
+        return GuardedProcess(
+            [*self._java(classpath), "kafka.Kafka", properties],
+            self._folder / "kafka.log",
         )
 
-    def _answers(self) -> bool:
-        """Wait until the node is in its own metadata; False if it ended or took too long."""
-        assert self._process is not None
-        deadline_us = self._clock.monotonic_us() + int(_START_S * 1e6)
-        while self._clock.monotonic_us() < deadline_us:
-            if self._process.poll() is not None:
-                return False
-            if self._listens():
-                client = AdminClient(self.connection.librdkafka())
-                with suppress(KafkaException):
-                    if client.list_topics(timeout=5).brokers:
-                        return True
-            time.sleep(_POLL_S)
+    def _is_ready(self) -> bool:
+        """Tell whether the node is in its own metadata."""
+        if not self._listens():
+            return False
+        client = AdminClient(self.connection.librdkafka())
+        with suppress(KafkaException):
+            return bool(client.list_topics(timeout=5).brokers)
         return False
 
     def _listens(self) -> bool:

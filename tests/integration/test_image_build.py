@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Final
 import httpx
 import pytest
 
+from streamproc.testing.guarded_process import answers
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.support.image import CHECKOUT, DOCKERFILE, LOADED, SAVED
 from tests.support.kafka import fresh
@@ -31,6 +31,7 @@ TOOLS: Final = ("buildah", "debootstrap", "podman", "runc")
 USER: Final = 10001
 TOWNS: Final = CHECKOUT / "deploy" / "config" / "towns.toml"
 TOWNS_COUNT: Final = 7
+FOLDED_S: Final = 60.0
 CONFIG: Final = "/etc/streamproc/streamproc.toml"
 
 
@@ -48,11 +49,14 @@ def output_of(*words: object) -> str:
     return done.stdout
 
 
-def podman(*words: object) -> str:
+def podman_words(*words: object) -> list[str]:
     runtime = shutil.which("runc")
-    return output_of(
-        "podman", "--cgroup-manager=cgroupfs", "--runtime", runtime, *words
-    )
+    given = ("--cgroup-manager=cgroupfs", "--runtime", runtime, *words)
+    return ["podman", *map(str, given)]
+
+
+def podman(*words: object) -> str:
+    return output_of(*podman_words(*words))
 
 
 LIMITS: Final = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
@@ -181,7 +185,7 @@ def test_a_sealed_service_is_healthy_and_ends_in_order_when_told_to(
 
     podman("run", *SEALED, *options, image, "run", CONFIG)
     try:
-        wait_until_folded(port)
+        wait_until_folded(name, port)
         podman("healthcheck", "run", name)
         podman("stop", "--time", 60, name)
         (ended,) = json.loads(podman("container", "inspect", name))
@@ -201,15 +205,21 @@ def free_port() -> int:
         return port
 
 
-def wait_until_folded(port: int) -> None:
-    """Return once the service behind `port` has folded records of every town."""
-    for _ in range(600):
+def wait_until_folded(name: str, port: int) -> None:
+    """Return once the container's service has folded records of every town."""
+
+    def all_folded() -> bool:
         with suppress(httpx.HTTPError):
             page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-            folded = re.findall(
+            counts = re.findall(
                 r"^streamproc_records_total\{.*\} (\S+)$", page, re.MULTILINE
             )
-            if sum(float(count) > 0 for count in folded) == TOWNS_COUNT:
-                return
-        time.sleep(0.1)
-    pytest.fail("the service folded nothing for a minute")
+            return sum(float(count) > 0 for count in counts) == TOWNS_COUNT
+        return False
+
+    # Ends when the container does, so nobody waits for one that is gone.
+    wait = podman_words("wait", name)
+    with subprocess.Popen(wait, stdout=subprocess.DEVNULL) as ending:
+        folded = answers(ending, all_folded, FOLDED_S)
+        ending.kill()
+    assert folded, podman("logs", name)

@@ -1,9 +1,10 @@
-"""A byte-mutation fuzzer: never a crash, never a wrong value.
+"""A byte-mutation fuzzer over every format: never a crash, never a wrong value.
 
-Good records are mutated and decoded in batches. Whatever a decoder accepts has to be what
-its strict path reads, and what a reader reads that shares no code with us.
+Good records are mutated and decoded in batches. Whatever a decoder accepts or refuses has to
+be what its strict path reads, and what is read by a reader that shares no code with us.
 """
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -12,20 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamproc.codecs.arrow_ipc import ArrowIpc
-from streamproc.codecs.avro import AvroPlan, ConfluentAvro
-from streamproc.codecs.encode import WireReading, encode_arrow, encode_json_many
-from streamproc.codecs.json_flat import FlatJson
-from streamproc.codecs.json_strict import JsonOptions, StrictJson
-from streamproc.codecs.protobuf import OWN_FIELDS, ConfluentProtobuf, ProtobufPlan
-from streamproc.codecs.strict import FieldOptions, Reading, Refused
+from streamproc.codecs.strict import Refused
+from tests.support.formats import FORMATS, Format, Strict, some_readings
+from tests.support.map_formats import MAPS
 from tests.support.wire import (
-    AVRO_SCHEMA,
-    PROTOBUF_SCHEMA,
-    encoded,
-    learnt,
+    PACKED,
     naive_avro,
     naive_json,
+    naive_packed,
     naive_protobuf,
     records_of,
     rows_of,
@@ -33,55 +28,20 @@ from tests.support.wire import (
 
 SEED = int(os.environ.get("STREAMPROC_FUZZ_SEED", "20260131"))
 BATCH = 500
+DOCUMENTS = 100_000
+DOCUMENTS_LONG = 1_000_000
+"""Of each format, in `make test` and in `make test-long`."""
+
+EVERY = FORMATS | MAPS
+EACH = pytest.mark.parametrize("name", EVERY)
 
 TOKENS = [
-    *(
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b'"',
-        b"\\",
-        b"\\u",
-        b"\\ud800",
-        b"null",
-        b"true",
-    ),
-    *(b"0", b"-", b".", b"e9", b"E+999", b"1e", b"00", b"9" * 20, b"NaN", b"\0", b"\n"),
-    *(
-        b"\xff",
-        b"\x80",
-        b"\xed\xa0\x80",
-        b"\xc3\xa9",
-        b"\x7f",
-        b" ",
-        b'"value":1,',
-        b"Z",
-    ),
-    *(
-        b'"time":',
-        b'"values":{',
-        b'"units":{',
-        b'"device"',
-        b"\xff\xff\xff\xff\xff\xff",
-    ),
+    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud800"),
+    *(b"null", b"true", b"0", b"-", b".", b"e9", b"E+999", b"1e", b"00", b"9" * 20),
+    *(b"NaN", b"\0", b"\n", b"\xff", b"\x80", b"\xed\xa0\x80", b"\xc3\xa9", b"\x7f"),
+    *(b" ", b'"value":1,', b"Z", b'"time":', b'"values":{', b'"units":{', b'"device"'),
+    b"\xff\xff\xff\xff\xff\xff",
 ]
-
-
-def readings(rng: random.Random, count: int) -> list[WireReading]:
-    return [
-        WireReading(
-            rng.choice(["d1", "dé2", "sensor-000017", "x" * 20]),
-            rng.choice(["pm10", "no2", "temperature"]),
-            rng.randrange(-(10**15), 4 * 10**15),
-            rng.choice([rng.uniform(-100, 100), float(rng.randrange(100)), 0.1, -0.0]),
-            rng.choice([None, "ug/m3", "Cel"]),
-            rng.choice([None, 1, -1, 127]),
-        )
-        for _ in range(count)
-    ]
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
@@ -107,132 +67,125 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     return data
 
 
-def json_documents(rng: random.Random, count: int) -> list[bytes]:
-    made = readings(rng, count)
-    documents = encoded("json", made)
-    for k, reading in enumerate(made):
-        if k % 3 == 0:
-            documents[k] = encode_json_many(
-                reading.device,
-                reading.time_us,
-                {"a": reading.value, "b": 1.0},
-                {"a": "u"},
-            )
-        elif k % 3 == 1:
-            documents[k] = documents[k].replace(b'"time":', b'"note":"x","time":')
-    return documents
+def strictly(strict: Strict, payload: bytes) -> Any:
+    """Return readings as tuples, the kind of a record without any, or why it is refused."""
+    try:
+        answer = strict(payload, None)
+    except Refused as refused:
+        return refused.reason
+    return answer if isinstance(answer, str) else list(map(tuple, answer))
 
 
-def compare(
-    decoded: Any, batch: list[bytes], strict: Callable[[bytes], list[Reading]]
-) -> dict[int, list[Any]]:
+def compare(decoded: Any, batch: list[bytes], strict: Strict) -> dict[int, list[Any]]:
     """Hold a decoder against its strict path; return the accepted readings by row."""
     accepted: dict[int, list[Any]] = {}
     for row, _, *reading in rows_of(decoded):
         accepted.setdefault(row, []).append(tuple(reading))
-    refused = {reject.row: reject.reason for reject in decoded.rejects}
-    assert accepted.keys().isdisjoint(refused)
-    assert len(accepted) + len(refused) == len(batch)
+    found: dict[int, Any] = dict(accepted)
+    found |= {reject.row: reject.reason for reject in decoded.rejects}
+    found |= {one.row: one.kind for one in decoded.ignored}
+    assert sorted(found) == list(range(len(batch)))
+    assert len(accepted) + len(decoded.rejects) + len(decoded.ignored) == len(batch)
     for row, payload in enumerate(batch):
-        if row in refused and refused[row] in {"empty", "too_large"}:
+        if found[row] in ("empty", "too_large"):
             continue
-        try:
-            expected = [tuple(reading) for reading in strict(payload)]
-        except Refused as refusal:
-            why = refusal.reason
-        else:
-            assert repr(accepted.get(row)) == repr(expected), payload
-            continue
-        assert refused.get(row) == why, payload
+        assert repr(found[row]) == repr(strictly(strict, payload)), payload
     return accepted
 
 
-def test_mutated_json_is_read_rightly_or_not_at_all() -> None:
-    print("seed", SEED)  # noqa: T201  (pytest shows it when the test fails)
-    rng = random.Random(SEED)
-    decoder = FlatJson()
-    strict = StrictJson(JsonOptions())
+def mutants(form: Format, rng: random.Random) -> list[bytes]:
+    """Return a batch of changed records; where there is a frame, it mostly stays whole."""
+    documents = form.documents(rng, some_readings(rng, BATCH))
+    kept = [form.framed if rng.random() < 0.95 else 0 for _ in documents]
+    return [
+        document[:size] + mutated(rng, document[size:])
+        for document, size in zip(documents, kept, strict=True)
+    ]
+
+
+# --- readers that share no code with us ---------------------------------------------------
+
+
+def as_msgspec_reads_it(payload: bytes, found: list[Any]) -> None:
+    for ours, theirs in zip(found, naive_json(payload), strict=True):
+        device, name, unit, event_us, value, _, _ = ours
+        known = (device, name, unit, event_us, value)
+        if theirs[3] is None:
+            known = (device, name, unit, None, value)
+        # Not by text: the other reader takes `-0` for an integer without sign.
+        assert known == theirs, payload
+
+
+def as_fastavro_reads_it(payload: bytes, found: list[Any]) -> None:
+    ((*ours, _),) = found
+    assert repr(tuple(ours)) == repr(naive_avro(payload)), payload
+
+
+def as_upb_reads_it(payload: bytes, found: list[Any]) -> None:
+    ((*ours, _),) = found
+    if payload[5] == 0:
+        assert repr(tuple(ours)) == repr(naive_protobuf(payload)), payload
+
+
+def as_numpy_reads_it(payload: bytes, found: list[Any]) -> None:
+    assert repr(found) == repr(list(naive_packed(PACKED, payload))), payload
+
+
+def as_plain_json_has_it(payload: bytes, found: list[Any]) -> None:
+    """What is accepted is JSON, and each value stands in it."""
+    values = {value for *_, value, _, _ in found}
+    assert values <= set(_numbers(json.loads(payload)["object"])), payload
+
+
+def _numbers(node: Any) -> list[float]:
+    if isinstance(node, dict):
+        return [one for value in node.values() for one in _numbers(value)]
+    if isinstance(node, list):
+        return [one for value in node for one in _numbers(value)]
+    states = {"free": 0.0, "occupied": 1.0}
+    if isinstance(node, str):
+        return [states[node]] if node in states else []
+    return [] if node is None else [float(node)]
+
+
+OTHERS: dict[str, Callable[[bytes, list[Any]], None]] = {
+    "json": as_msgspec_reads_it,
+    "avro": as_fastavro_reads_it,
+    "protobuf": as_upb_reads_it,
+    "packed": as_numpy_reads_it,
+    "chirpstack": as_plain_json_has_it,
+}
+"""Arrow's strict path is such a reader already."""
+
+
+def fuzz(name: str, documents: int, seed: int) -> None:
+    print("seed", seed)  # noqa: T201  (pytest shows it when the test fails)
+    rng = random.Random(f"{name} {seed}")
+    form, other = EVERY[name], OTHERS.get(name)
+    decoder, strict = form.decoder(), form.strict()
     total = kept = 0
-    for _ in range(130):
-        batch = [mutated(rng, document) for document in json_documents(rng, BATCH)]
+    while total < documents:
+        batch = mutants(form, rng)
 
-        accepted = compare(
-            decoder.decode(records_of(batch)),
-            batch,
-            lambda data: strict.readings(data, None),
-        )
+        accepted = compare(decoder.decode(records_of(batch)), batch, strict)
 
-        for row, found in accepted.items():
-            expected = naive_json(batch[row])
-            assert len(found) == len(expected)
-            for ours, theirs in zip(found, expected, strict=True):
-                device, name, unit, event_us, value, _, _ = ours
-                known = (device, name, unit, event_us, value)
-                if theirs[3] is None:
-                    known = (device, name, unit, None, value)
-                # Not by text: the other reader takes `-0` for an integer without sign.
-                assert known == theirs, batch[row]
+        if other is not None:
+            for row, found in accepted.items():
+                other(batch[row], found)
         total += len(batch)
         kept += len(accepted)
-    assert total == 65_000
-    assert total // 4 < kept < total
+    assert total // 8 < kept < total
 
 
-@pytest.mark.parametrize("kind", ["avro", "protobuf"])
-def test_mutated_binary_records_are_read_rightly_or_not_at_all(kind: str) -> None:
-    print("seed", SEED)  # noqa: T201  (pytest shows it when the test fails)
-    rng = random.Random(SEED)
-    plan: AvroPlan | ProtobufPlan
-    if kind == "avro":
-        decoder, naive = learnt(ConfluentAvro(), kind), naive_avro
-        plan = AvroPlan(AVRO_SCHEMA, FieldOptions())
-    else:
-        decoder, naive = learnt(ConfluentProtobuf(), kind), naive_protobuf
-        plan = ProtobufPlan(PROTOBUF_SCHEMA, OWN_FIELDS)
-    total = kept = 0
-    for _ in range(32):
-        batch = [
-            record[:5] + mutated(rng, record[5:])
-            for record in encoded(kind, readings(rng, BATCH))
-        ]
-
-        accepted = compare(
-            decoder.decode(records_of(batch)), batch, lambda data: plan.strict(data[5:])
-        )
-
-        for row, ((*found, _),) in accepted.items():
-            if kind == "avro" or batch[row][5] == 0:
-                assert repr(tuple(found)) == repr(naive(batch[row])), batch[row]
-        total += len(batch)
-        kept += len(accepted)
-    assert total == 16_000
-    assert total // 4 < kept < total
+@EACH
+def test_mutated_records_are_read_rightly_or_not_at_all(name: str) -> None:
+    fuzz(name, DOCUMENTS if name in FORMATS else DOCUMENTS // 4, SEED)
 
 
-def test_mutated_frames_and_arrow_streams_never_crash() -> None:
-    print("seed", SEED)  # noqa: T201  (pytest shows it when the test fails)
-    rng = random.Random(SEED)
-    decoder = ArrowIpc()
-    good = [encode_arrow(readings(rng, count)) for count in (1, 2, 5)]
-    total = 0
-    for _ in range(8):
-        batch = [mutated(rng, rng.choice(good)) for _ in range(BATCH)]
-        decoded = decoder.decode(records_of(batch))
-        found = {row[0] for row in rows_of(decoded)}
-        refused = [reject.row for reject in decoded.rejects]
-        assert sorted([*found, *refused]) == list(range(len(batch)))
-        total += len(batch)
-    for kind in ("avro", "protobuf"):
-        framed = learnt(
-            ConfluentAvro() if kind == "avro" else ConfluentProtobuf(), kind
-        )
-        batch = [mutated(rng, one) for one in encoded(kind, readings(rng, BATCH))]
-        decoded = framed.decode(records_of(batch))
-        found = {row[0] for row in rows_of(decoded)}
-        refused = [reject.row for reject in decoded.rejects]
-        assert sorted([*found, *refused]) == list(range(len(batch)))
-        total += len(batch)
-    assert total == 5_000
+@pytest.mark.long
+@EACH
+def test_a_million_mutated_records_are_read_rightly_or_not_at_all(name: str) -> None:
+    fuzz(name, DOCUMENTS_LONG, SEED + 1)
 
 
 def test_the_independent_reader_refuses_what_is_no_json() -> None:

@@ -308,6 +308,29 @@ def test_a_record_like_one_before_is_walked_to_its_end(maker: Any, style: int) -
     assert misses(decoder) == 0
 
 
+@pytest.mark.parametrize("size", [29, 30, 31, 32, 61, 62, 63, 64, 65, 95, 96, 200])
+def test_a_literal_of_several_blocks_is_compared_to_its_last_byte(size: int) -> None:
+    """Between two values, and behind the last one."""
+    start = b'{"device":"d","property":"p","time":0,"value":1,"%s":' % (b"k" * size)
+    document = start + b"2" + b" " * size + b"}"
+    strict, learning = StrictJson(JsonOptions()), Watched()
+    found(learning, [document], [None])
+
+    found(learning, [document], [None])
+
+    assert misses(learning) == 0
+    assert learning.doubted == [0]
+    learning._layouts[json_layout.PATIENCE] = 1 << 60  # nothing more is learnt
+    batch = [
+        document[:at] + bytes([byte]) + document[at + 1 :]
+        for at in range(len(document))
+        for byte in (*b'"}, ', document[at] ^ 1)
+    ] + [document[:at] for at in range(1, len(document))]
+    none: list[bytes | None] = [None] * len(batch)
+    assert found(learning, batch, none) == strictly(strict, batch, none)
+    assert misses(learning) >= len(batch) // 2
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_producers_that_take_turns_are_all_known(order: int) -> None:
     makers, rng = [single, tailed, with_unit], random.Random(3)

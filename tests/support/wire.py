@@ -1,7 +1,8 @@
 """Records to decode, decoded rows to compare, and naive readers of the wire formats."""
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -23,14 +24,16 @@ from streamproc.codecs.encode import (
     encode_protobuf,
     encode_uplink,
 )
-from streamproc.codecs.packed_strict import PackedOptions
+from streamproc.codecs.packed_strict import SIZES, PackedOptions
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder, WireSchema
 from streamproc.core.schemas import DECODED
 from streamproc.core.values import Decoded, OffsetSpan, Records, TopicPartition
+from streamproc.kernels.bytes_text import TIME_US_MAX, TIME_US_MIN
 
 SCHEMA_ID = 7
+UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 AVRO_SCHEMA = WireSchema("avro", READING_AVSC)
 PROTOBUF_SCHEMA = WireSchema("protobuf", READING_PROTO)
 
@@ -229,3 +232,59 @@ def naive_protobuf(payload: bytes) -> tuple[Any, ...]:
     quality = found.quality if found.HasField("quality") else 1
     unit = found.unit or None
     return (found.device, found.property, unit, found.time_us, found.value, quality)
+
+
+def naive_packed(
+    options: PackedOptions, payload: bytes
+) -> Iterator[tuple[Any, ...] | None]:
+    """Yield what numpy reads, None for each reading that is nothing acceptable."""
+    order = "<" if options.byte_order == "little" else ">"
+    codes = {
+        name: f"{order}{kind[0]}{int(kind[1:]) // 8}"
+        for name, kind in (
+            ("property", options.property_type),
+            ("time", options.time_type),
+            ("value", options.value_type),
+        )
+    }
+    text = options.device_type == "text"
+    length = options.device_length
+    kind = f"{order}{options.device_type[0]}{SIZES.get(options.device_type, 0)}"
+    codes["device"] = f"V{length}" if text else kind
+    places = {
+        "device": options.device_at,
+        "property": options.property_at,
+        "time": options.time_at,
+        "value": options.value_at,
+    }
+    if options.quality_at is not None:
+        codes["quality"], places["quality"] = "i1", options.quality_at
+    dtype = np.dtype(
+        {
+            "names": list(places),
+            "formats": [codes[name] for name in places],
+            "offsets": list(places.values()),
+            "itemsize": options.size,
+        }
+    )
+    for row in np.frombuffer(payload, dtype):
+        time_us = int(row["time"]) * UNIT_NS[options.time_unit] // 1000
+        value = float(row["value"]) * options.value_scale
+        name = options.properties.get(int(row["property"]))
+        device = str(row["device"])
+        if text:
+            raw = row["device"].tobytes().rstrip(b"\0 ")
+            printable = all(0x20 <= byte < 0x7F for byte in raw)
+            device = raw.decode() if raw and printable else ""
+        if not (
+            device
+            and name
+            and math.isfinite(value)
+            and TIME_US_MIN <= time_us < TIME_US_MAX
+        ):
+            yield None
+            continue
+        unit = "ug/m3" if name == "pm10" else None
+        quality = int(row["quality"]) if options.quality_at is not None else 1
+        device = options.device_prefix + device
+        yield device, name, unit, time_us, value, quality, 0

@@ -13,8 +13,8 @@ from streamproc.core.resolve import Resolver
 from streamproc.core.series_table import SeriesTable
 from streamproc.core.values import Emission, Flag
 from streamproc.kernels.resolve import FLAGS, ID
+from tests.support.processors import BASE, ORIGIN, ZONES
 from tests.support.wire import records_of
-from tests.unit.core.test_processor import BASE, ORIGIN, ZONES
 
 NOW = 1_769_853_600_000
 
