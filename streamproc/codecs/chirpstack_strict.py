@@ -5,11 +5,16 @@ among those that are read, and none at all in `object`. What is not read is othe
 looked at. ChirpStack leaves zeros out of its own fields; in `object` they stand.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
+from streamproc.codecs.json_document import (
+    Number,
+    Pairs,
+    decoder_with,
+    document_of,
+)
 from streamproc.codecs.strict import (
     Reading,
     Refused,
@@ -74,42 +79,12 @@ def kind_of(headers: Headers, key: bytes | None) -> str | None:
     return _KNOWN.get(kind, OTHER) if found else None
 
 
-class Number(str):
-    """A number's own text."""
-
-    __slots__ = ()
-
-
-class Pairs(list[tuple[str, Any]]):
-    """An object as the document wrote it, doubles included."""
-
-    __slots__ = ()
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise Refused(Reason.MALFORMED, f"{text} is not JSON")
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=Pairs,
-    parse_float=Number,
-    parse_int=Number,
-    parse_constant=_refuse_constant,
-)
+_DECODER = decoder_with(Number)
 
 
 def parse(payload: bytes) -> Any:
     """Return a document of `Pairs`, lists, texts, `Number`, bool and None. Raises `Refused`."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(Reason.BAD_TEXT, f"not UTF-8: {error.reason}") from error
-    try:
-        document = _DECODER.decode(text)
-    except RecursionError as error:
-        raise Refused(Reason.MALFORMED, "nested too deeply") from error
-    except ValueError as error:
-        raise Refused(Reason.MALFORMED, f"not JSON: {error}") from error
+    document = document_of(payload, _DECODER)
     level, depth = [document], 0
     while level:
         if depth > DEPTH_MAX:
