@@ -1,15 +1,15 @@
 """Passing over whatever JSON there is, nested or not: every byte is looked at, none is kept.
 
 Each takes the address where its piece begins and returns the address after it, or `DOUBT`:
-escapes, deep nesting, and whatever is no JSON. Numbers may have any size, for nobody asks
-what they are worth.
+deep nesting, and whatever is no JSON. Numbers may have any size and escapes stand for
+anything, for nobody asks what they are worth.
 """
 
-# ruff: noqa: PLR2004  (bytes by their ASCII codes)
+# ruff: noqa: PLR2004, PLR1714  (bytes by their ASCII codes; a set is nothing for a kernel)
 
 from streamproc.kernels._jit import inlined, kernel
 from streamproc.kernels.bytes_raw import int64, load_u8, load_u64
-from streamproc.kernels.bytes_text import leading_digits, skip_space
+from streamproc.kernels.bytes_text import is_clean, leading_digits, skip_space
 from streamproc.kernels.json_parts import DOUBT, after_string, after_word
 
 DEPTH_MAX = 48
@@ -45,7 +45,7 @@ def after_number(at: int, end: int) -> int:
         byte = load_u8(at)
     if (byte | 32) == 101:
         byte = load_u8(at + 1)
-        start = at + 2 if byte == 43 or byte == 45 else at + 1  # noqa: PLR1714
+        start = at + 2 if byte == 43 or byte == 45 else at + 1
         at = _after_digits(start, end)
         if at == start:
             return DOUBT
@@ -53,11 +53,59 @@ def after_number(at: int, end: int) -> int:
 
 
 @inlined
+def _is_hex(byte: int) -> bool:
+    return 48 <= byte <= 57 or 97 <= byte | 32 <= 102
+
+
+@kernel
+def _after_escapes(at: int, end: int) -> int:
+    """Skip a string with escapes in it."""
+    if at >= end or load_u8(at) != 34:
+        return DOUBT
+    at += 1
+    start = at
+    while at < end:
+        byte = load_u8(at)
+        if byte == 34:
+            return at + 1 if is_clean(start, at) else DOUBT
+        at += 1
+        if byte != 92:
+            continue
+        # What is behind `end` is readable, and no quote will be found there.
+        byte = load_u8(at)
+        at += 1
+        if byte == 117:
+            for place in range(at, at + 4):
+                if not _is_hex(load_u8(place)):
+                    return DOUBT
+            at += 4
+        elif (
+            byte != 34
+            and byte != 92
+            and byte != 47
+            and byte != 98
+            and byte != 102
+            and byte != 110
+            and byte != 114
+            and byte != 116
+        ):
+            return DOUBT
+    return DOUBT
+
+
+@inlined
+def after_text(at: int, end: int) -> int:
+    """Skip any string."""
+    after = after_string(at, end)
+    return after if after > 0 else _after_escapes(at, end)
+
+
+@inlined
 def after_leaf(at: int, end: int) -> int:
     """Skip a string, number, true, false or null."""
     byte = load_u8(at)
     if byte == 34:
-        return after_string(at, end)
+        return after_text(at, end)
     if byte == 45 or 48 <= byte <= 57:
         return after_number(at, end)
     return after_word(at, end)
@@ -77,7 +125,7 @@ def to_value(at: int, end: int) -> int:
 def _to_item(at: int, end: int, in_object: bool) -> int:  # noqa: FBT001
     """Skip to the next value of an object or a list: in an object, over its key."""
     if in_object:
-        at = after_string(at, end)
+        at = after_text(at, end)
         return to_value(at, end) if at > 0 else DOUBT
     return at if at < end else DOUBT
 
@@ -89,7 +137,7 @@ def after_nested(at: int, end: int) -> int:
     objects = int64(0)  # bit 0: what is open now; above it, what is open around it
     while True:
         byte = load_u8(at)
-        if byte == 123 or byte == 91:  # noqa: PLR1714
+        if byte == 123 or byte == 91:
             depth += 1
             objects = (objects << 1) | (1 if byte == 123 else 0)
             at = skip_space(at + 1, end)
@@ -130,6 +178,6 @@ def after_nested(at: int, end: int) -> int:
 def after_value(at: int, end: int) -> int:
     """Skip any value."""
     byte = load_u8(at)
-    if byte == 123 or byte == 91:  # noqa: PLR1714
+    if byte == 123 or byte == 91:
         return after_nested(at, end)
     return after_leaf(at, end)

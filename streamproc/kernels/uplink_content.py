@@ -8,7 +8,7 @@ sheet's tables, the address of its first of so many `STATES`. A state has six: t
 name, 32 bytes of it, its value. `streamproc.codecs.chirpstack_paths` builds them.
 
 Every key of an object is compared with those before it by a hash of 64 bits: equal hashes
-are doubt enough. A key with a dot in it may spell a path of several parts: doubt as well.
+are doubt enough. A key with a dot in it is a path of several parts, as the options spell paths.
 """
 
 # ruff: noqa: PLR2004, PLR1714  (bytes by their ASCII codes; a kernel is flat)
@@ -112,6 +112,22 @@ def _child_named(node: int, state: np.uint64, at: int, size: int) -> int:
             break
         below = load_i64(below + 8 * SIBLING)
     return below
+
+
+@kernel
+def _child_dotted(node: int, at: int, size: int) -> int:
+    """Go down the tree by a key that has dots in it."""
+    end = at + size
+    while node != 0:
+        stop = at
+        while stop < end and load_u8(stop) != 46:
+            stop += 1
+        state, _ = key_hash(at, stop - at)
+        node = _child_named(node, state, at, stop - at)
+        if stop == end:
+            break
+        at = stop + 1
+    return node
 
 
 @inlined
@@ -218,15 +234,18 @@ def take_content(at: int, end: int, sheet: int, rules: int, scratch: int) -> int
                 return DOUBT
         if item < 0:
             after = after_string(at, end)
-            size = after - at - 2
-            if size < 1 or count >= KEYS_MAX:
+            if after < 0 or count >= KEYS_MAX:
                 return DOUBT
+            size = after - at - 2
             state, dotted = key_hash(at + 1, size)
-            if dotted or _is_twice(keys, first, count, state):
+            if _is_twice(keys, first, count, state):
                 return DOUBT
             store_u64(keys + 8 * count, state)
             count += 1
-            below = _child_named(node, state, at + 1, size)
+            if dotted:
+                below = _child_dotted(node, at + 1, size)
+            else:
+                below = _child_named(node, state, at + 1, size)
             at = to_value(after, end)
             if at < 0:
                 return DOUBT
