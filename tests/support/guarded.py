@@ -1,4 +1,4 @@
-"""Decode JSON that ends next to a page nobody may read: `python -m tests.support.guarded PAD`.
+"""Decode what ends next to a page nobody may read: `python -m tests.support.guarded FORMAT PAD`.
 
 A process of its own, because a read too far kills it. The records lie between two such
 pages: they begin where the first ends, or end `PAD` bytes before the second begins.
@@ -7,25 +7,37 @@ pages: they begin where the first ends, or end `PAD` bytes before the second beg
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from streamproc.codecs.chirpstack import ChirpStack
+from streamproc.codecs.encode import encode_uplink
 from streamproc.codecs.json_flat import FlatJson
 from streamproc.codecs.json_strict import JsonOptions
 from streamproc.core.payloads import Payloads
+from streamproc.core.ports import Decoder
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
+from tests.support.wire import UPLINKS
 
 PAGES = 4
 PROT_NONE = 0
 REPEATS = 8
 """Records before the one at the page's end: more than the scanner looks ahead."""
 
-DOCUMENTS = [
+JSON = [
     b'{"device":"razlog-0000001","property":"pm10","time":"2026-03-01T00:00:00.123Z","value":12.5}',
     b'{"device":"d7","property":"p","time":1772323200123,"value":-7,"fw":"v1","quality":1}\n',
     b'{"value": 1013.25, "time": "2026-03-01 00:00:00+02:00", "device": "a device with a long name", "property": "pm10", "unit": "ug/m3"}',
     b'{"time":"2026-03-01T00:00:00Z","device":"d","values":{"pm10":1.5,"no2":"2"},"units":{"pm10":"x"}}',
     b'{"device":"d\xc3\xa9","property":"p\\u0031","time":0,"value":1e3,"ok":false,"none":null}',
+]
+
+UPLINK_EVENTS = [
+    encode_uplink("0101010101010101", 1_772_323_200_123_000, {"pm10": 1.5, "x": 7}),
+    b'{"object":{"pm10":-7,"a":[true,{"\\u00e9":"\\u00e9"},1e-5],"state":"free"},"time":"2026-03-01T00:00:00.123456789+00:00","deviceInfo":{"x":[[1]],"devEui":"a device with a long name"}}\n',
+    b'{"deviceInfo":{"devEui":"d\xc3\xa9"},"time":"2026-03-01 00:00:00+02:00","object":{"list":[0,{"t":12345678}],"state":"occupied","air.no2":12345678.12345678,"open":null},"x":12345678e12345678}',
 ]
 
 
@@ -66,12 +78,28 @@ def records(payloads: Payloads) -> Records:
     )
 
 
-def main(pad: int) -> None:
+def flat_json() -> Decoder:
+    return FlatJson(
+        JsonOptions(device_from_key=True, assume_zone="UTC", string_numbers=True)
+    )
+
+
+def uplinks() -> Decoder:
+    return ChirpStack(replace(UPLINKS, booleans=True))
+
+
+FORMATS: dict[str, tuple[Callable[[], Decoder], list[bytes]]] = {
+    "json": (flat_json, JSON),
+    "chirpstack": (uplinks, UPLINK_EVENTS),
+}
+
+
+def main(name: str, pad: int) -> None:
     memory = Guarded()
-    options = JsonOptions(device_from_key=True, assume_zone="UTC", string_numbers=True)
-    learning, plain = FlatJson(options), FlatJson(options)
+    make, documents = FORMATS[name]
+    learning, plain = make(), make()
     decoded = 0
-    for document in DOCUMENTS:
+    for document in documents:
         for size in range(len(document) + 1):
             values = [document] * REPEATS + [document[:size]]
             room = len(memory.data) - pad - sum(map(len, values))
@@ -87,4 +115,4 @@ def main(pad: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -14,6 +14,7 @@ from streamproc.codecs.chirpstack_strict import (
     StrictUplink,
     kind_of,
 )
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.encode import encode_uplink
 from streamproc.core.values import Decoded
 from tests.support.wire import UPLINKS, Row, records_of, rows_of
@@ -282,7 +283,104 @@ def test_an_uplink_that_no_codec_has_decoded_is_refused() -> None:
     assert fate(uplink(object=None, data="")) == ("ignored", "up")
 
 
-def test_ordinary_uplinks_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StrictUplink, "answer", lambda *_: pytest.fail("strict"))
+# --- what the kernels read alone -----------------------------------------------------------
 
-    assert len(rows({"pm10": -0.25, "battery": 3, "air": {"no2": 1}})) == 2
+
+@pytest.fixture
+def _without_strict_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: StrictUplink, payload: bytes, __: str | None) -> None:
+        pytest.fail(f"strict: {payload!r}")
+
+    monkeypatch.setattr(StrictUplink, "answer", answer)
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ({"pm10": -0.25, "battery": 3, "air": {"no2": 1}}, [-0.25, 1.0]),
+        ({"pm10": 0.30000000000000004, "x": 1e-7, "y": "\n"}, [0.30000000000000004]),
+        ({"state": "occupied", "open": None, "é": [[], {}, [{}]]}, [1.0]),
+        ({"air.no2": 3, "list.1": {"t": 4}}, [3.0, 4.0]),
+        ({"list": {"1": {"t": 5}}, "air": {"no2": 6, "no": 7}}, [5.0, 6.0]),
+        ({"list": [{"t": 1}, {"t": 2}, {"t": 3}]}, [2.0]),
+        ({"pm10": {"pm10": 1}, "air": 2, "no2": 3, "": 4, "open": None}, []),
+        ({f"key {k}": k for k in range(150)} | {"pm10": 1}, [1.0]),
+    ],
+)
+def test_ordinary_uplinks_need_no_strict_path(
+    content: dict[str, Any], values: list[float]
+) -> None:
+    decoded = decode([uplink(content)])
+
+    assert [row[6] for row in rows_of(decoded)] == values
+    assert [one.kind for one in decoded.ignored] == ([] if values else ["up"])
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+def test_what_surrounds_object_needs_no_strict_path() -> None:
+    payload = uplink()
+    values = [
+        payload.replace(b'"dr":1', b'"dr":1e999,"dr":[[],[{"x":"\\u00e9\\ud800"}]]'),
+        json.dumps(json.loads(payload), indent=3, separators=(" ,\r", "\t: ")).encode(),
+        payload.replace(b"+00:00", b"Z"),
+        payload.replace("Hauptstraße".encode(), b'\\"a\\"'),
+    ]
+
+    assert [row[6] for row in rows_of(decode(values))] == [1.5] * 4
+
+
+def test_a_state_longer_than_a_block_is_known_all_the_same() -> None:
+    names = {"x" * 32: 1.0, "x" * 33: 2.0, "x" * 31: 3.0, "": 4.0}
+    options = replace(UPLINKS, states={"parking_state": names})
+
+    found = [rows({"state": name}, options)[0][6] for name in names]
+
+    assert found == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_more_properties_than_a_table_begins_with_are_all_told_apart() -> None:
+    names = {f"p{k}": f"property-{k}" for k in range(700)}
+    options = replace(UPLINKS, properties=names, units={"property-699": "m"})
+    parts = [dict.fromkeys(list(names)[k : k + 150], 1) for k in range(0, 700, 150)]
+
+    decoded = decode([uplink(part) for part in parts], options)
+
+    assert decoded.rejects == ()
+    assert [row[3] for row in rows_of(decoded)] == list(names.values())
+    assert [row[4] for row in rows_of(decoded)] == [None] * 699 + ["m"]
+
+
+def test_an_uplink_of_many_keys_is_read_and_its_keys_are_compared() -> None:
+    content = {f"p{k}": k for k in range(1_000)}
+    payload = uplink(content | {"pm10": 1})
+
+    assert [row[6] for row in rows_of(decode([payload]))] == [1.0]
+    assert fate(payload.replace(b'"p999"', b'"p0"'))[0] == "malformed"
+
+
+@pytest.mark.parametrize("levels", [10, 23, 24, 25, 60, DEPTH_MAX - 3])
+def test_what_is_nested_deep_in_object_is_found(levels: int) -> None:
+    path = ".".join(["a"] * levels)
+    content = b'{"a":' * levels + b"7" + b"}" * levels
+    payload = uplink({}).replace(b'"object":{}', b'"object":' + content)
+    options = replace(UPLINKS, properties={path: "pm10", "a": "a", "a.a": "aa"})
+
+    assert [row[6] for row in rows_of(decode([payload], options))] == [7.0]
+
+
+def test_a_flood_of_devices_begins_a_new_vocabulary() -> None:
+    decoder = ChirpStack(UPLINKS)
+    decoder._sheet = Sheet(names_max=3)
+    laps = [
+        [encode_uplink(f"{lap}-{k}", 0, {"air": {"no2": k}}) for k in range(5)]
+        for lap in range(3)
+    ]
+
+    found = [decoder.decode(records_of(lap)) for lap in laps]
+
+    assert len({id(decoded.vocabulary) for decoded in found}) == 3
+    for lap, decoded in enumerate(found):
+        assert [row[2:5] for row in rows_of(decoded)] == [
+            (f"{lap}-{k}", "no2", "ug/m3") for k in range(5)
+        ]

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from streamproc.kernels.bytes_raw import PAD
-from tests.support.guarded import DOCUMENTS
+from tests.support.guarded import FORMATS
 
 ROOT = Path(__file__).parents[3]
 
 
-def decode_at_the_end_of_memory(pad: int) -> "subprocess.CompletedProcess[str]":
+def decode_at_the_end_of_memory(
+    name: str, pad: int
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "tests.support.guarded", str(pad)],
+        [sys.executable, "-m", "tests.support.guarded", name, str(pad)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -25,14 +27,17 @@ def decode_at_the_end_of_memory(pad: int) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect, and SIGSEGV for it")
-def test_no_kernel_reads_beyond_the_padding() -> None:
-    done = decode_at_the_end_of_memory(PAD)
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_kernel_reads_beyond_the_padding(name: str) -> None:
+    done = decode_at_the_end_of_memory(name, PAD)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) == sum(len(document) + 1 for document in DOCUMENTS)
+    _, documents = FORMATS[name]
+    assert int(done.stdout) == sum(len(document) + 1 for document in documents)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect, and SIGSEGV for it")
-def test_without_padding_the_guarded_page_is_hit() -> None:
+@pytest.mark.parametrize("name", FORMATS)
+def test_without_padding_the_guarded_page_is_hit(name: str) -> None:
     """So the page is where it should be, and the test above can fail."""
-    assert decode_at_the_end_of_memory(0).returncode == -signal.SIGSEGV
+    assert decode_at_the_end_of_memory(name, 0).returncode == -signal.SIGSEGV
