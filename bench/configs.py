@@ -40,6 +40,9 @@ class Job:
             lines.append(f'registry.url = "{self.registry}"')
         if self.format == "protobuf":
             lines.append('protobuf = { time = "time_us", time_unit = "us" }')
+        if self.format == "chirpstack":
+            paths = ", ".join(f'"air.{name}" = "{name}"' for name in PROPERTIES)
+            lines.append(f"chirpstack = {{ properties = {{ {paths} }} }}")
         return lines
 
 

@@ -244,7 +244,9 @@ def parsed(arguments: Sequence[str] | None) -> dict[str, Any]:
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--partitions", type=int, default=4, help="of each topic")
     parser.add_argument(
-        "--format", choices=("json", "avro", "protobuf", "arrow"), default="json"
+        "--format",
+        choices=("json", "avro", "protobuf", "arrow", "chirpstack"),
+        default="json",
     )
     parser.add_argument("--cities", type=int, default=1, help="a topic each")
     parser.add_argument(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.workloads import MINUTE_US, PROPERTIES, START_US, columns
+from bench.workloads import MINUTE_US, PROPERTIES, START_US, columns, uplink
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
@@ -17,6 +17,9 @@ from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
 
 VALUE_BYTES = 145
+KEY = b"razlog-%07d"
+UPLINK_KEY = b"application.17c82e96-be03-4f38-aef3-f83d48582d97.device.%016x.event.up"
+"""As ChirpStack writes them."""
 CHUNK = 100_000
 ARROW_READINGS = 1_000
 """Readings of one Arrow message, of as many devices where there are as many."""
@@ -104,15 +107,17 @@ class _Packer:
                 for device, reading in zip(devices, readings, strict=True):
                     self._waiting.setdefault(self._lane(device), []).append(reading)
                 return self._packed(ARROW_READINGS)
-            encode = encode_avro if self._load.format == "avro" else encode_protobuf
-            values = encode(readings, self._load.schema_id)
+            if self._load.format == "chirpstack":
+                values = [uplink(reading) for reading in readings]
+            else:
+                encode = encode_avro if self._load.format == "avro" else encode_protobuf
+                values = encode(readings, self._load.schema_id)
         topics = self._load.topics
+        key = UPLINK_KEY if self._load.format == "chirpstack" else KEY
         messages = []
         for device, value in zip(devices, values, strict=True):
             city, partition = self._lane(device)
-            messages.append(
-                Message(topics[city], value, b"razlog-%07d" % device, partition)
-            )
+            messages.append(Message(topics[city], value, key % device, partition))
         return messages
 
     def _lane(self, device: int) -> Lane:

@@ -58,9 +58,10 @@ class ChirpStack:
         decoded: list[tuple[int, list[Reading]]] = []
         rejects: list[Reject] = []
         ignored: list[Ignored] = []
-        for row in np.flatnonzero(fates).tolist():
+        told = np.flatnonzero(fates)
+        for row, fate in zip(told.tolist(), fates[told].tolist(), strict=True):
             answer: Answer = UP
-            if fates[row] == uplink_scan.DOUBTED:
+            if fate == uplink_scan.DOUBTED:
                 try:
                     answer = self._one(records, row)
                 except Refused as refused:
