@@ -12,7 +12,7 @@ memory; it grows between records, never within one.
 import numpy as np
 
 from streamproc.kernels._jit import inlined
-from streamproc.kernels.bytes_dict import has_room
+from streamproc.kernels.bytes_dict import expect, has_room
 from streamproc.kernels.bytes_raw import (
     load_i32,
     load_i64,
@@ -36,6 +36,9 @@ NO_UNIT = -1
 MEMBER_BYTES_MIN = 4
 """A further reading takes at least this many bytes of a record in every wire format."""
 
+AHEAD = 6
+"""So many records before its turn, a device's slot is fetched: from memory, with many devices."""
+
 ORDINAL_BITS = 20
 """A record of at most 64 KiB holds fewer readings than this many bits can count."""
 
@@ -50,6 +53,13 @@ def fits(sheet: int, size: int, key_size: int) -> bool:
         and has_room(sheet + 8 * PROPERTIES, readings, size)
         and has_room(sheet + 8 * UNITS, readings, size)
     )
+
+
+@inlined
+def expect_device(sheet: int, at: int, end: int, offset: int, size: int) -> None:
+    """Guess that a record names its device where the one before did, to have it ready."""
+    if offset + size < end - at:
+        expect(sheet + 8 * DEVICES, at + offset, size)
 
 
 @inlined

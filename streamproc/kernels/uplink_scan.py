@@ -23,11 +23,20 @@ from streamproc.kernels.bytes_raw import (
     low_bytes,
     store_i64,
 )
-from streamproc.kernels.bytes_sheet import COUNT, DEVICES, finish, fits
+from streamproc.kernels.bytes_sheet import (
+    AHEAD,
+    COUNT,
+    DEVICES,
+    expect_device,
+    finish,
+    fits,
+)
 from streamproc.kernels.bytes_text import known_day_ns, skip_space
 from streamproc.kernels.json_parts import (
     DAY,
     DEVICE,
+    DEVICE_AT,
+    DEVICE_SIZE,
     DOUBT,
     FIRST,
     ROW,
@@ -117,8 +126,11 @@ def _take_info(at: int, end: int, sheet: int, rules: int, scratch: int) -> int:
             if named:
                 return DOUBT
             named = True
+            start = at + 1
             at, code = take_name(at, end, sheet + 8 * DEVICES)
             store_i64(scratch + 8 * DEVICE, code)
+            store_i64(scratch + 8 * DEVICE_AT, start)
+            store_i64(scratch + 8 * DEVICE_SIZE, at - 1 - start)
         else:
             at = after_value(at, end)
         if at < 0:
@@ -223,7 +235,14 @@ def scan_uplinks(
     place = sheet.ctypes.data
     notes = scratch.ctypes.data
     known = rules.ctypes.data
+    offset = int64(0)
+    length = int64(0)
     for i in range(begin, starts.size):
+        ahead = i + AHEAD
+        if length > 0 and ahead < starts.size and starts[ahead] >= 0:
+            expect_device(
+                place, base + starts[ahead], base + ends[ahead], offset, length
+            )
         size = ends[i] - starts[i]
         if (
             fates[i] != DECODED
@@ -241,7 +260,11 @@ def scan_uplinks(
         first = sheet[COUNT]
         scratch[FIRST] = first
         scratch[ROW] = i
-        if not _read_event(base + starts[i], base + ends[i], place, known, notes):
+        scratch[DEVICE_SIZE] = 0
+        certain = _read_event(base + starts[i], base + ends[i], place, known, notes)
+        length = scratch[DEVICE_SIZE]
+        offset = scratch[DEVICE_AT] - base - starts[i]
+        if not certain:
             fates[i] = DOUBTED
             sheet[COUNT] = first
         elif sheet[COUNT] == first:
