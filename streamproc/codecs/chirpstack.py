@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from streamproc.codecs.chirpstack_paths import Paths
 from streamproc.codecs.chirpstack_strict import (
+    UNDECODED,
     UP,
     Answer,
     ChirpStackOptions,
@@ -60,13 +61,11 @@ class ChirpStack:
         ignored: list[Ignored] = []
         told = np.flatnonzero(fates)
         for row, fate in zip(told.tolist(), fates[told].tolist(), strict=True):
-            answer: Answer = UP
-            if fate == uplink_scan.DOUBTED:
-                try:
-                    answer = self._one(records, row)
-                except Refused as refused:
-                    rejects.append(Reject(row, refused.reason, refused.detail))
-                    continue
+            try:
+                answer = self._answer(records, row, fate)
+            except Refused as refused:
+                rejects.append(Reject(row, refused.reason, refused.detail))
+                continue
             if isinstance(answer, str):
                 ignored.append(Ignored(row, answer))
             else:
@@ -103,7 +102,12 @@ class ChirpStack:
                 self._sheet.grow(int(payloads.ends[done] - payloads.starts[done]))
         return fates
 
-    def _one(self, records: Records, row: int) -> Answer:
+    def _answer(self, records: Records, row: int, fate: int) -> Answer:
+        """Return what a record holds whose readings are not in the sheet. Raises `Refused`."""
+        if fate == uplink_scan.EMPTY:
+            return UP
+        if fate == uplink_scan.UNDECODED:
+            raise Refused(Reason.MISSING_FIELD, UNDECODED)
         kind = _kind(records, row)
         if kind is not None and kind != UP:
             return kind

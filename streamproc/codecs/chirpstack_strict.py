@@ -35,6 +35,8 @@ KINDS: Final = frozenset(
 )
 """The events there are; `OTHER` stands for all else, so that a metric has few labels."""
 
+UNDECODED: Final = "object is missing: does the device's profile have a codec?"
+
 _KNOWN: Final = {kind.encode(): kind for kind in KINDS}
 
 READ: Final = ("time", "deviceInfo", "object", "data", "fPort")
@@ -128,7 +130,9 @@ class StrictUplink:
         event_us = _time(found.get("time"))
         content = found.get("object")
         if content is None:
-            return without_object(found.get("data"))
+            if found.get("data"):
+                raise Refused(Reason.MISSING_FIELD, UNDECODED)
+            return UP
         if not isinstance(content, Pairs):
             raise Refused(Reason.WRONG_TYPE, "object is not an object")
         return self._readings(device, event_us, content)
@@ -177,14 +181,6 @@ class StrictUplink:
         if leaf not in states:
             raise Refused(Reason.BAD_VALUE, f"{what} {leaf!r} is no state of {name}")
         return states[leaf]
-
-
-def without_object(data: Any) -> str:
-    """Return the kind of an uplink without `object`; one that should have it is refused."""
-    if data:
-        detail = "object is missing: does the device's profile have a codec?"
-        raise Refused(Reason.MISSING_FIELD, detail)
-    return UP
 
 
 def _members(node: Pairs, names: Sequence[str], what: str) -> dict[str, Any]:

@@ -50,12 +50,16 @@ from streamproc.kernels.json_skip import after_value, to_value
 from streamproc.kernels.uplink_content import DEVICE_KEY, DEVICE_KEY_SIZE, take_content
 
 # What became of a record.
-DECODED, DOUBTED, EMPTY = range(3)
-"""`EMPTY`: an uplink in which nothing is mapped."""
+DECODED, DOUBTED, EMPTY, UNDECODED = range(4)
+"""`EMPTY`: an uplink without a payload, or in which nothing is mapped; `UNDECODED`: one whose
+payload no codec has decoded."""
 
-# What of an event is read, by bits of `seen`, and all else.
+# What of an event is read, by bits of `seen`, and all else; and what its payload is.
 _TIME, _INFO, _OBJECT, _DATA, _PORT, _OTHER = range(6)
-_NEEDED = (1 << _TIME) | (1 << _INFO) | (1 << _OBJECT)
+_A_PORT = 1 << 6
+_NO_BYTES = 1 << 7
+_SOME_BYTES = 1 << 8
+_NEEDED = (1 << _TIME) | (1 << _INFO)
 
 
 def _word(text: bytes) -> np.uint64:
@@ -147,23 +151,50 @@ def _take_info(at: int, end: int, sheet: int, rules: int, scratch: int) -> int:
     return DOUBT
 
 
+@inlined
+def _payload(at: int, end: int, field: int) -> tuple[int, int]:
+    """Skip `data`, `fPort` or what else: (address after it or DOUBT, bits of `seen`)."""
+    after = after_value(at, end)
+    byte = load_u8(at)
+    if field == _PORT:
+        return after, (_A_PORT if 48 <= byte <= 57 else 0)
+    if field == _DATA and byte == 34:
+        return after, (_SOME_BYTES if after > at + 2 else _NO_BYTES)
+    return after, 0
+
+
+@inlined
+def _fate(seen: int) -> int:
+    """Return what an event is in which all of this was seen, and read with certainty."""
+    if seen & _NEEDED != _NEEDED:
+        return DOUBTED
+    if (seen >> _OBJECT) & 1 != 0:
+        return DECODED
+    if seen & _SOME_BYTES != 0:
+        return UNDECODED
+    if seen & _NO_BYTES != 0 or (seen & _A_PORT != 0 and (seen >> _DATA) & 1 == 0):
+        return EMPTY
+    # Perhaps no uplink at all.
+    return DOUBTED
+
+
 @kernel
-def _read_event(at: int, end: int, sheet: int, rules: int, scratch: int) -> bool:
-    """Read an event into the scratch area and the sheet; tell whether all was certain."""
+def _read_event(at: int, end: int, sheet: int, rules: int, scratch: int) -> int:
+    """Read an event into the scratch area and the sheet; return what became of it."""
     at = skip_space(at, end)
     if at >= end or load_u8(at) != 123:
-        return False
+        return DOUBTED
     seen = 0
     at = skip_space(at + 1, end)
     while at < end:
         start = at
         at = after_string(at, end)
         if at < 0:
-            return False
+            return DOUBTED
         field = _field(start, at - start)
         at = to_value(at, end)
         if at < 0 or (field != _OTHER and (seen >> field) & 1 != 0):
-            return False
+            return DOUBTED
         seen |= 1 << field
         if field == _TIME:
             at = _take_time(at, end, rules, scratch)
@@ -172,19 +203,20 @@ def _read_event(at: int, end: int, sheet: int, rules: int, scratch: int) -> bool
         elif field == _OBJECT:
             at = take_content(at, end, sheet, rules, scratch)
         else:
-            at = after_value(at, end)
+            at, bits = _payload(at, end, field)
+            seen |= bits
         if at < 0:
-            return False
+            return DOUBTED
         at = skip_space(at, end)
         if at >= end:
-            return False
+            return DOUBTED
         byte = load_u8(at)
         if byte == 125:
-            return seen & _NEEDED == _NEEDED and skip_space(at + 1, end) == end
+            return _fate(seen) if skip_space(at + 1, end) == end else DOUBTED
         if byte != 44:
-            return False
+            return DOUBTED
         at = skip_space(at + 1, end)
-    return False
+    return DOUBTED
 
 
 @inlined
@@ -261,14 +293,14 @@ def scan_uplinks(
         scratch[FIRST] = first
         scratch[ROW] = i
         scratch[DEVICE_SIZE] = 0
-        certain = _read_event(base + starts[i], base + ends[i], place, known, notes)
+        fate = _read_event(base + starts[i], base + ends[i], place, known, notes)
         length = scratch[DEVICE_SIZE]
         offset = scratch[DEVICE_AT] - base - starts[i]
-        if not certain:
-            fates[i] = DOUBTED
+        if fate != DECODED:
             sheet[COUNT] = first
         elif sheet[COUNT] == first:
-            fates[i] = EMPTY
+            fate = EMPTY
         else:
             finish(place, first, i, scratch[DEVICE], scratch[TIME], int64(1), int64(0))
+        fates[i] = fate
     return starts.size

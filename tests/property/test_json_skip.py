@@ -117,6 +117,17 @@ def test_what_lies_beyond_the_end_is_not_taken_for_the_rest(
     assert skipped(text, behind) == -1
 
 
+@pytest.mark.parametrize(
+    "text", [b"12", b"-", b"1.", b"-0.5", b"1e", b"1e-", b"12345678"]
+)
+@pytest.mark.parametrize("behind", [b"0,", b"12345678", b".0,", b"e0,", b"-1,"])
+def test_a_number_that_reaches_the_end_is_doubted(text: bytes, behind: bytes) -> None:
+    memory = np.frombuffer(text + behind * PAD, np.uint8)
+    at = memory.ctypes.data
+
+    assert json_skip.after_leaf(at, at + len(text)) == -1
+
+
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
 @example(b"")
 @example(b"a.b")

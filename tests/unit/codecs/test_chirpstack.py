@@ -267,6 +267,7 @@ def test_without_header_and_key_an_event_with_a_payload_is_an_uplink() -> None:
 
     assert fate(uplink(**nothing)) == ("ignored", "other")
     assert fate(uplink(**(nothing | {"fPort": 1}))) == ("ignored", "up")
+    assert fate(uplink(**(nothing | {"data": ""}))) == ("ignored", "up")
     assert fate(uplink(**(nothing | {"data": "qg=="})))[0] == "missing_field"
 
 
@@ -328,6 +329,13 @@ def test_what_surrounds_object_needs_no_strict_path() -> None:
     ]
 
     assert [row[6] for row in rows_of(decode(values))] == [1.5] * 4
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+def test_an_uplink_without_object_needs_no_strict_path() -> None:
+    assert fate(uplink(object=None))[0] == "missing_field"
+    assert fate(uplink(object=None, data="")) == ("ignored", "up")
+    assert fate(uplink(object=None, data=None)) == ("ignored", "up")
 
 
 def test_a_state_longer_than_a_block_is_known_all_the_same() -> None:
