@@ -305,6 +305,8 @@ def _without_strict_path(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"air.no2": 3, "list.1": {"t": 4}}, [3.0, 4.0]),
         ({"list": {"1": {"t": 5}}, "air": {"no2": 6, "no": 7}}, [5.0, 6.0]),
         ({"list": [{"t": 1}, {"t": 2}, {"t": 3}]}, [2.0]),
+        ({"list": [{"t": k} for k in range(300)]}, [1.0]),
+        ({"x": {"air": 1, "pm10": 2}, "air": {"air": {}, "no2": 3}, "pm10": 4}, [3, 4]),
         ({"pm10": {"pm10": 1}, "air": 2, "no2": 3, "": 4, "open": None}, []),
         ({f"key {k}": k for k in range(150)} | {"pm10": 1}, [1.0]),
     ],
@@ -365,6 +367,22 @@ def test_an_uplink_of_many_keys_is_read_and_its_keys_are_compared() -> None:
 
     assert [row[6] for row in rows_of(decode([payload]))] == [1.0]
     assert fate(payload.replace(b'"p999"', b'"p0"'))[0] == "malformed"
+
+
+@pytest.mark.parametrize("where", ["{}", '{"a":{}}', '{"a":[1,{}]}', '{"b":1,"a":{}}'])
+@pytest.mark.parametrize("twice", [(0, 1), (0, 2), (1, 2), (0, 9), (4, 8)])
+def test_a_key_that_comes_twice_in_an_object_is_found(
+    where: str, twice: tuple[int, int]
+) -> None:
+    names = [f"k{k}" for k in range(10)]
+    names[twice[1]] = names[twice[0]]
+    members = ",".join(f'"{name}":{{"k1":1}}' for name in names)
+    content = where.replace("{}", f"{{{members}}}").encode()
+    payload = uplink({}).replace(b'"object":{}', b'"object":' + content)
+
+    reason, detail = fate(payload)
+
+    assert (reason, f"'k{twice[0]}' comes twice" in detail) == ("malformed", True)
 
 
 @pytest.mark.parametrize("levels", [10, 23, 24, 25, 60, DEPTH_MAX - 3])
