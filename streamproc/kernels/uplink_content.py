@@ -155,6 +155,26 @@ def _take_state(at: int, end: int, mapped: int) -> tuple[int, float]:
 
 
 @inlined
+def _take_key(
+    at: int, end: int, node: int, keys: int, first: int, count: int
+) -> tuple[int, int]:
+    """Read a key and note it: (address of its value or DOUBT, the node it leads to, if any)."""
+    after = after_string(at, end)
+    if after < 0 or count >= KEYS_MAX:
+        return DOUBT, 0
+    size = after - at - 2
+    state, dotted = key_hash(at + 1, size)
+    if _is_twice(keys, first, count, state):
+        return DOUBT, 0
+    store_u64(keys + 8 * count, state)
+    if dotted:
+        below = _child_dotted(node, at + 1, size)
+    else:
+        below = _child_named(node, state, at + 1, size)
+    return to_value(after, end), below
+
+
+@inlined
 def _unmapped(at: int, end: int, rules: int) -> int:
     seen = load_i64(rules + 8 * UNMAPPED)
     if seen != NOTHING:
@@ -195,6 +215,16 @@ def _mapped(
     return at
 
 
+@inlined
+def _take_leaf(
+    at: int, end: int, below: int, sheet: int, rules: int, scratch: int
+) -> int:
+    mapped = load_i64(below + 8 * PROPERTY) if below != 0 else 0
+    if mapped == 0:
+        return _unmapped(at, end, rules)
+    return _mapped(at, end, mapped, sheet, rules, scratch)
+
+
 @kernel
 def take_content(at: int, end: int, sheet: int, rules: int, scratch: int) -> int:
     """Read `object`, which must be one; return the address after it, or DOUBT."""
@@ -233,22 +263,10 @@ def take_content(at: int, end: int, sheet: int, rules: int, scratch: int) -> int
             if at >= end:
                 return DOUBT
         if item < 0:
-            after = after_string(at, end)
-            if after < 0 or count >= KEYS_MAX:
-                return DOUBT
-            size = after - at - 2
-            state, dotted = key_hash(at + 1, size)
-            if _is_twice(keys, first, count, state):
-                return DOUBT
-            store_u64(keys + 8 * count, state)
-            count += 1
-            if dotted:
-                below = _child_dotted(node, at + 1, size)
-            else:
-                below = _child_named(node, state, at + 1, size)
-            at = to_value(after, end)
+            at, below = _take_key(at, end, node, keys, first, count)
             if at < 0:
                 return DOUBT
+            count += 1
         else:
             below = _child_item(node, item)
             item += 1
@@ -267,10 +285,6 @@ def take_content(at: int, end: int, sheet: int, rules: int, scratch: int) -> int
             at += 1
             continue
         opened = False
-        mapped = load_i64(below + 8 * PROPERTY) if below != 0 else 0
-        if mapped == 0:
-            at = _unmapped(at, end, rules)
-        else:
-            at = _mapped(at, end, mapped, sheet, rules, scratch)
+        at = _take_leaf(at, end, below, sheet, rules, scratch)
         if at < 0:
             return DOUBT

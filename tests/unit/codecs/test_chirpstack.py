@@ -17,6 +17,8 @@ from streamproc.codecs.chirpstack_strict import (
 from streamproc.codecs.columns import Sheet
 from streamproc.codecs.encode import encode_uplink
 from streamproc.core.values import Decoded
+from streamproc.kernels import uplink_content, uplink_scan
+from tests.property.test_codecs_chirpstack import Watched
 from tests.support.wire import UPLINKS, Row, records_of, rows_of
 
 EUI = "0101010101010101"
@@ -393,6 +395,32 @@ def test_what_is_nested_deep_in_object_is_found(levels: int) -> None:
     options = replace(UPLINKS, properties={path: "pm10", "a": "a", "a.a": "aa"})
 
     assert [row[6] for row in rows_of(decode([payload], options))] == [7.0]
+
+
+def deep(levels: int) -> bytes:
+    content = b'{"a":' * levels + b"[]" + b"}" * levels
+    return uplink({}).replace(b'"object":{}', b'"object":' + content)
+
+
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        (deep(uplink_content.DEPTH_MAX), deep(uplink_content.DEPTH_MAX + 1)),
+        (
+            uplink({f"k{k}": [] for k in range(uplink_content.KEYS_MAX)}),
+            uplink({f"k{k}": [] for k in range(uplink_content.KEYS_MAX + 1)}),
+        ),
+    ],
+)
+def test_what_the_kernel_has_room_for_it_reads_and_no_more(
+    most: bytes, more: bytes
+) -> None:
+    decoder = Watched(UPLINKS)
+
+    decoded = decoder.decode(records_of([most, more]))
+
+    assert [one.kind for one in decoded.ignored] == ["up", "up"]
+    assert decoder.fates == [uplink_scan.EMPTY, uplink_scan.DOUBTED]
 
 
 def test_a_flood_of_devices_begins_a_new_vocabulary() -> None:
