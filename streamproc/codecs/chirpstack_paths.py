@@ -35,9 +35,17 @@ class Paths:
             for count in range(1, len(parts) + 1):
                 self._numbers.setdefault(parts[:count], len(self._numbers))
         self._texts = Payloads.of([_bytes("".join(p[-1:])) for p in self._numbers])
-        self._nodes = self._linked()
+        self._nodes = self._nodes_of_paths()
         self.rules = _rules(options)
         self.rules[words.PATHS] = self._nodes.ctypes.data
+        bits = (4 * len(self._nodes)).bit_length()
+        self._table = np.zeros(1 << bits, np.int64)
+        self.rules[words.TABLE] = self._table.ctypes.data
+        self.rules[words.TABLE_BITS] = bits
+        for node in self._nodes[1:]:
+            words.enter(self.rules.ctypes.data, node.ctypes.data, words.HASH)
+            if node[words.ITEM] >= 0:
+                words.enter(self.rules.ctypes.data, node.ctypes.data, words.ITEM)
         self.readings = min(len(self._names), _READINGS_EXPECTED)
         """How many readings an uplink may well have."""
         self._vocabulary: object = None
@@ -76,10 +84,9 @@ class Paths:
         found = [(_bytes(state), value) for state, value in states]
         return [one for one in found if len(one[0]) <= words.STATE_BYTES_MAX]
 
-    def _linked(self) -> I8:
-        """Return the nodes; siblings stand in the order of the options."""
+    def _nodes_of_paths(self) -> I8:
         nodes = np.zeros((len(self._numbers), words.NODE_WORDS), np.int64)
-        for parts, number in reversed(self._numbers.items()):
+        for parts, number in self._numbers.items():
             node = nodes[number]
             size = self._texts.ends[number] - self._texts.starts[number]
             address = self._texts.data.ctypes.data + int(self._texts.starts[number])
@@ -91,10 +98,7 @@ class Paths:
             if name is not None:
                 mapped = self._properties[self._names.index(name)]
                 node[words.PROPERTY] = mapped.ctypes.data
-            if parts:
-                parent = nodes[self._numbers[parts[:-1]]]
-                node[words.SIBLING] = parent[words.CHILD]
-                parent[words.CHILD] = node.ctypes.data
+            node[words.PARENT] = nodes[self._numbers[parts[:-1]]].ctypes.data
         return nodes
 
 

@@ -2,8 +2,8 @@
 
 The mapped paths are a tree of nodes of eight int64 words each: the `HASH`, address
 (`NAME`) and `SIZE` of a part of a path, the `ITEM` it is where it counts the items of a list
-(else -1), the address of its `PROPERTY` (0 if nothing ends here), of its first `CHILD` and of
-its next `SIBLING` (0 for none). A property has four words: its `CODE` and `UNIT` in the
+(else -1), the address of its `PROPERTY` (0 if nothing ends here) and of its `PARENT`. All are
+found in one hash table of addresses, by parent and hash or item. A property has four words: its `CODE` and `UNIT` in the
 sheet's tables, the address of its first of so many `STATES`. A state has six: the size of its
 name, 32 bytes of it, its value. `streamproc.codecs.chirpstack_paths` builds them.
 
@@ -11,7 +11,7 @@ Every key of an object is compared with those before it by a hash of 64 bits: eq
 are doubt enough. A key with a dot in it is a path of several parts, as the options spell paths.
 """
 
-# ruff: noqa: PLR2004, PLR1714  (bytes by their ASCII codes; a kernel is flat)
+# ruff: noqa: PLR2004, PLR0917, PLR1714  (bytes by their ASCII codes; a kernel is flat)
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from streamproc.kernels.json_parts import RULES as JSON_RULES
 from streamproc.kernels.json_parts import TRACE as JSON_SCRATCH
 from streamproc.kernels.json_skip import after_leaf, to_value
 
-HASH, NAME, SIZE, ITEM, PROPERTY, CHILD, SIBLING = range(7)
+HASH, NAME, SIZE, ITEM, PROPERTY, PARENT = range(6)
 NODE_WORDS = 8
 CODE, UNIT, STATES, STATE_COUNT = range(4)
 PROPERTY_WORDS = 4
@@ -59,7 +59,9 @@ UNMAPPED = JSON_RULES + 1
 BOOLEANS = JSON_RULES + 2
 DEVICE_KEY = JSON_RULES + 3  # two words of `"devEui"` or `"deviceName"`, and their size
 DEVICE_KEY_SIZE = JSON_RULES + 5
-RULES = JSON_RULES + 6
+TABLE = JSON_RULES + 6  # the address of the hash table, and log2 of its slots
+TABLE_BITS = JSON_RULES + 7
+RULES = JSON_RULES + 8
 
 # Values of `UNMAPPED`: which leaves without a property the strict path has to see.
 NOTHING, NUMBERS, NUMBERS_AND_BOOLEANS = range(3)
@@ -101,21 +103,44 @@ def _is_twice(keys: int, first: int, count: int, state: np.uint64) -> bool:
 
 
 @inlined
-def _child_named(node: int, state: np.uint64, at: int, size: int) -> int:
-    below = load_i64(node + 8 * CHILD) if node != 0 else 0
-    while below != 0:
-        if (
-            load_u64(below + 8 * HASH) == state
-            and load_i64(below + 8 * SIZE) == size
-            and same_bytes(at, load_i64(below + 8 * NAME), size)
-        ):
-            break
-        below = load_i64(below + 8 * SIBLING)
-    return below
+def _slot(rules: int, node: int, state: np.uint64) -> int:
+    """Return the number of the slot to look at first for a child of `node`."""
+    return int64(mix(state, U64(node)) >> U64(64 - load_i64(rules + 8 * TABLE_BITS)))
 
 
 @kernel
-def _child_dotted(node: int, at: int, size: int) -> int:
+def enter(rules: int, node: int, word: int) -> None:
+    """Have a node found by its parent and its `HASH` or `ITEM`; there must be room."""
+    table = load_i64(rules + 8 * TABLE)
+    last = (1 << load_i64(rules + 8 * TABLE_BITS)) - 1
+    parent = load_i64(node + 8 * PARENT)
+    slot = _slot(rules, parent, load_u64(node + 8 * word))
+    while load_i64(table + 8 * slot) != 0:
+        slot = (slot + 1) & last
+    store_i64(table + 8 * slot, node)
+
+
+@inlined
+def _child_named(rules: int, node: int, state: np.uint64, at: int, size: int) -> int:
+    if node == 0:
+        return 0
+    table = load_i64(rules + 8 * TABLE)
+    last = (1 << load_i64(rules + 8 * TABLE_BITS)) - 1
+    slot = _slot(rules, node, state)
+    while True:
+        below = load_i64(table + 8 * slot)
+        if below == 0 or (
+            load_i64(below + 8 * PARENT) == node
+            and load_u64(below + 8 * HASH) == state
+            and load_i64(below + 8 * SIZE) == size
+            and same_bytes(at, load_i64(below + 8 * NAME), size)
+        ):
+            return below
+        slot = (slot + 1) & last
+
+
+@kernel
+def _child_dotted(rules: int, node: int, at: int, size: int) -> int:
     """Go down the tree by a key that has dots in it."""
     end = at + size
     while node != 0:
@@ -123,7 +148,7 @@ def _child_dotted(node: int, at: int, size: int) -> int:
         while stop < end and load_u8(stop) != 46:
             stop += 1
         state, _ = key_hash(at, stop - at)
-        node = _child_named(node, state, at, stop - at)
+        node = _child_named(rules, node, state, at, stop - at)
         if stop == end:
             break
         at = stop + 1
@@ -131,11 +156,19 @@ def _child_dotted(node: int, at: int, size: int) -> int:
 
 
 @inlined
-def _child_item(node: int, item: int) -> int:
-    below = load_i64(node + 8 * CHILD) if node != 0 else 0
-    while below != 0 and load_i64(below + 8 * ITEM) != item:
-        below = load_i64(below + 8 * SIBLING)
-    return below
+def _child_item(rules: int, node: int, item: int) -> int:
+    if node == 0:
+        return 0
+    table = load_i64(rules + 8 * TABLE)
+    last = (1 << load_i64(rules + 8 * TABLE_BITS)) - 1
+    slot = _slot(rules, node, U64(item))
+    while True:
+        below = load_i64(table + 8 * slot)
+        if below == 0 or (
+            load_i64(below + 8 * PARENT) == node and load_i64(below + 8 * ITEM) == item
+        ):
+            return below
+        slot = (slot + 1) & last
 
 
 @inlined
@@ -156,7 +189,7 @@ def _take_state(at: int, end: int, mapped: int) -> tuple[int, float]:
 
 @inlined
 def _take_key(
-    at: int, end: int, node: int, keys: int, first: int, count: int
+    at: int, end: int, rules: int, node: int, keys: int, first: int, count: int
 ) -> tuple[int, int]:
     """Read a key and note it: (address of its value or DOUBT, the node it leads to, if any)."""
     after = after_string(at, end)
@@ -168,9 +201,9 @@ def _take_key(
         return DOUBT, 0
     store_u64(keys + 8 * count, state)
     if dotted:
-        below = _child_dotted(node, at + 1, size)
+        below = _child_dotted(rules, node, at + 1, size)
     else:
-        below = _child_named(node, state, at + 1, size)
+        below = _child_named(rules, node, state, at + 1, size)
     return to_value(after, end), below
 
 
@@ -263,12 +296,12 @@ def take_content(at: int, end: int, sheet: int, rules: int, scratch: int) -> int
             if at >= end:
                 return DOUBT
         if item < 0:
-            at, below = _take_key(at, end, node, keys, first, count)
+            at, below = _take_key(at, end, rules, node, keys, first, count)
             if at < 0:
                 return DOUBT
             count += 1
         else:
-            below = _child_item(node, item)
+            below = _child_item(rules, node, item)
             item += 1
         byte = load_u8(at)
         if byte == 123 or byte == 91:
