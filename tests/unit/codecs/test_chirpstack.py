@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamproc.codecs.chirpstack import ChirpStack
@@ -421,6 +422,20 @@ def test_what_the_kernel_has_room_for_it_reads_and_no_more(
 
     assert [one.kind for one in decoded.ignored] == ["up", "up"]
     assert decoder.fates == [uplink_scan.EMPTY, uplink_scan.DOUBTED]
+
+
+def test_a_key_that_shares_the_hash_of_a_mapped_one_is_another() -> None:
+    decoder = Watched(UPLINKS)
+    paths = decoder._paths
+    key = np.frombuffer(b"pm11".ljust(64), np.uint8)
+    state, _ = uplink_content.key_hash(key.ctypes.data, 4)
+    node = paths._nodes[1]
+    node[uplink_content.HASH] = np.uint64(state).view(np.int64)
+    uplink_content.enter(paths.rules.ctypes.data, node.ctypes.data, uplink_content.HASH)
+
+    decoder.decode(records_of([uplink({"pm11": 1})]))
+
+    assert decoder.fates == [uplink_scan.EMPTY]
 
 
 def test_a_flood_of_devices_begins_a_new_vocabulary() -> None:
