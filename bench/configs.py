@@ -20,7 +20,9 @@ CODECS = {
         *_LAYOUT.splitlines(),
         *(f'packed.properties.{c} = "{name}"' for c, name in PACKED.properties.items()),
     ],
-    "chirpstack": [f'chirpstack.properties.{name} = "{name}"' for name in PROPERTIES],
+    "chirpstack": [
+        f'chirpstack.properties."air.{name}" = "{name}"' for name in PROPERTIES
+    ],
 }
 """What formats need to be told; the others nothing."""
 

@@ -6,19 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.workloads import MINUTE_US, PACKED, PROPERTIES, START_US, columns
+from bench.workloads import (
+    MINUTE_US,
+    PACKED,
+    PROPERTIES,
+    START_US,
+    columns,
+    uplink,
+)
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
     encode_avro,
     encode_packed,
     encode_protobuf,
-    encode_uplink,
 )
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
 
 VALUE_BYTES = 145
+KEY = b"razlog-%07d"
+UPLINK_KEY = b"application.17c82e96-be03-4f38-aef3-f83d48582d97.device.%016x.event.up"
+"""As ChirpStack writes them."""
 CHUNK = 100_000
 ARROW_READINGS = 1_000
 """Readings of one Arrow message, of as many devices where there are as many."""
@@ -108,12 +117,11 @@ class _Packer:
                 return self._packed(ARROW_READINGS)
             values = encoded(self._load.format, readings, self._load.schema_id)
         topics = self._load.topics
+        key = UPLINK_KEY if self._load.format == "chirpstack" else KEY
         messages = []
         for device, value in zip(devices, values, strict=True):
             city, partition = self._lane(device)
-            messages.append(
-                Message(topics[city], value, b"razlog-%07d" % device, partition)
-            )
+            messages.append(Message(topics[city], value, key % device, partition))
         return messages
 
     def _lane(self, device: int) -> Lane:
@@ -137,9 +145,7 @@ def encoded(name: str, readings: Sequence[WireReading], schema_id: int) -> list[
     if name == "packed":
         return [encode_packed([reading], PACKED) for reading in readings]
     if name == "chirpstack":
-        return [
-            encode_uplink(r.device, r.time_us, {r.property: r.value}) for r in readings
-        ]
+        return [uplink(reading) for reading in readings]
     encode = {"avro": encode_avro, "protobuf": encode_protobuf}[name]
     return encode(readings, schema_id)
 

@@ -62,12 +62,16 @@ def decoder_of(name: str) -> Decoder:
         decoder = make_decoder("json")
     elif name == "packed":
         decoder = make_decoder("packed", w.PACKED)
+    elif name == "chirpstack":
+        decoder = make_decoder("chirpstack", w.UPLINKS)
     else:
         decoder = make_decoder("arrow")
     return decoder
 
 
-@pytest.mark.parametrize("name", ["json", "avro", "protobuf", "arrow", "packed"])
+@pytest.mark.parametrize(
+    "name", ["json", "avro", "protobuf", "arrow", "packed", "chirpstack"]
+)
 def test_decode(benchmark: BenchmarkFixture, name: str) -> None:
     decoder = decoder_of(name)
     records = w.records(w.encoded(name, ROWS, 10_000))

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamproc.app.costing import decoded_batch
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
@@ -14,6 +15,7 @@ from streamproc.codecs.encode import (
     encode_json,
     encode_packed,
     encode_protobuf,
+    encode_uplink,
 )
 from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.core.definition import (
@@ -40,6 +42,9 @@ PACKED = PackedOptions(
     time_unit="us",
     value_at=16,
     value_type="f64",
+)
+UPLINKS = ChirpStackOptions(
+    properties={f"air.{name}": name for name in ("pm10", "pm2_5", "no2", "temperature")}
 )
 START_US = 1_772_323_200_000_000
 TOPIC = "telemetry.razlog"
@@ -145,7 +150,19 @@ def encoded(name: str, rows: int, devices: int) -> list[bytes]:
         return encode_protobuf(readings, 1)
     if name == "packed":
         return [encode_packed([reading], PACKED) for reading in readings]
+    if name == "chirpstack":
+        return [uplink(reading) for reading in readings]
     return [encode_arrow(readings[i : i + 1000]) for i in range(0, rows, 1000)]
+
+
+def uplink(reading: WireReading) -> bytes:
+    """Return an uplink of 1 kB with one reading and three leaves that are not mapped."""
+    content = {
+        "battery": 3.61,
+        "status": "ok",
+        "air": {reading.property: reading.value, "raw": 417},
+    }
+    return encode_uplink(reading.device, reading.time_us, content)
 
 
 def decoded(rows: int, devices: int, lap: int = 0) -> tuple[Records, Decoded]:

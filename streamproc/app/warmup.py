@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from streamproc import kernels
 from streamproc.app.replay import replay_files
+from streamproc.codecs.chirpstack_strict import ChirpStackOptions
 from streamproc.codecs.encode import (
     WireReading,
     encode_arrow,
@@ -30,6 +31,7 @@ from streamproc.codecs.encode import (
     encode_json_many,
     encode_packed,
     encode_protobuf,
+    encode_uplink,
 )
 from streamproc.codecs.packed_strict import PackedOptions
 from streamproc.codecs.select import make_decoder
@@ -144,6 +146,7 @@ def _decoders() -> Mapping[str, Decoder]:
         "protobuf": protobuf,
         "arrow": make_decoder("arrow"),
         "packed": make_decoder("packed", _PACKED),
+        "chirpstack": make_decoder("chirpstack", _UPLINKS),
     }
 
 
@@ -162,6 +165,7 @@ _PACKED = PackedOptions(
     value_at=16,
     value_type="f64",
 )
+_UPLINKS = ChirpStackOptions(properties={"air.pm10": "pm10"})
 
 
 def _payloads(name: str) -> Iterator[list[bytes]]:
@@ -184,6 +188,11 @@ def _payloads(name: str) -> Iterator[list[bytes]]:
         # More devices than a name table begins with: it is made anew.
         many = [readings[0]._replace(device=f"device-{n}") for n in range(9_000)]
         yield [encode_packed(many[k : k + 9], _PACKED) for k in range(0, 9_000, 9)]
+    elif name == "chirpstack":
+        yield [
+            encode_uplink(one.device, one.time_us, {"air": {"pm10": one.value}})
+            for one in readings
+        ]
     else:
         # The second one is framed like the first: another kernel's.
         yield [encode_arrow(readings[::2]), encode_arrow(readings[1::2])]

@@ -5,11 +5,16 @@ among those that are read, and none at all in `object`. What is not read is othe
 looked at. ChirpStack leaves zeros out of its own fields; in `object` they stand.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
+from streamproc.codecs.json_document import (
+    Number,
+    Pairs,
+    decoder_with,
+    document_of,
+)
 from streamproc.codecs.strict import (
     Reading,
     Refused,
@@ -29,6 +34,8 @@ KINDS: Final = frozenset(
     (UP, "status", "join", "ack", "txack", "log", "location", "integration")
 )
 """The events there are; `OTHER` stands for all else, so that a metric has few labels."""
+
+UNDECODED: Final = "object is missing: does the device's profile have a codec?"
 
 _KNOWN: Final = {kind.encode(): kind for kind in KINDS}
 
@@ -74,42 +81,12 @@ def kind_of(headers: Headers, key: bytes | None) -> str | None:
     return _KNOWN.get(kind, OTHER) if found else None
 
 
-class Number(str):
-    """A number's own text."""
-
-    __slots__ = ()
-
-
-class Pairs(list[tuple[str, Any]]):
-    """An object as the document wrote it, doubles included."""
-
-    __slots__ = ()
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise Refused(Reason.MALFORMED, f"{text} is not JSON")
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=Pairs,
-    parse_float=Number,
-    parse_int=Number,
-    parse_constant=_refuse_constant,
-)
+_DECODER = decoder_with(Number)
 
 
 def parse(payload: bytes) -> Any:
     """Return a document of `Pairs`, lists, texts, `Number`, bool and None. Raises `Refused`."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(Reason.BAD_TEXT, f"not UTF-8: {error.reason}") from error
-    try:
-        document = _DECODER.decode(text)
-    except RecursionError as error:
-        raise Refused(Reason.MALFORMED, "nested too deeply") from error
-    except ValueError as error:
-        raise Refused(Reason.MALFORMED, f"not JSON: {error}") from error
+    document = document_of(payload, _DECODER)
     level, depth = [document], 0
     while level:
         if depth > DEPTH_MAX:
@@ -153,7 +130,9 @@ class StrictUplink:
         event_us = _time(found.get("time"))
         content = found.get("object")
         if content is None:
-            return without_object(found.get("data"))
+            if found.get("data"):
+                raise Refused(Reason.MISSING_FIELD, UNDECODED)
+            return UP
         if not isinstance(content, Pairs):
             raise Refused(Reason.WRONG_TYPE, "object is not an object")
         return self._readings(device, event_us, content)
@@ -202,14 +181,6 @@ class StrictUplink:
         if leaf not in states:
             raise Refused(Reason.BAD_VALUE, f"{what} {leaf!r} is no state of {name}")
         return states[leaf]
-
-
-def without_object(data: Any) -> str:
-    """Return the kind of an uplink without `object`; one that should have it is refused."""
-    if data:
-        detail = "object is missing: does the device's profile have a codec?"
-        raise Refused(Reason.MISSING_FIELD, detail)
-    return UP
 
 
 def _members(node: Pairs, names: Sequence[str], what: str) -> dict[str, Any]:

@@ -185,7 +185,9 @@ class Sheet:
     def codes(self, table: int, names: Iterable[str | None]) -> I4:
         """Return the code of each name, -1 for None; the names are already checked."""
         column = pa.array(names, pa.string()).cast(pa.binary())
-        return self._names[table].intern(Payloads.of_arrow(column))
+        codes = self._names[table].intern(Payloads.of_arrow(column))
+        self._reserve_seen()
+        return codes
 
     def extend(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         """Append whole columns in the order and types of `DECODED`'s storage."""

@@ -8,8 +8,14 @@ read. A key that is ignored is ignored together with what is below it.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from streamproc.codecs.json_document import (
+    Number,
+    Pairs,
+    decoder_with,
+    document_of,
+)
 from streamproc.codecs.strict import (
     QUALITY_LIMIT,
     UNIT_NS,
@@ -67,53 +73,24 @@ class JsonOptions(FieldOptions):
 assert {known.name for known in fields(JsonOptions)} >= set(_KEYS)
 
 
-class _Number(str):
-    """A number's own text: it becomes a double or an exact time, once that is known."""
-
-    __slots__ = ()
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object as the document wrote it, doubles included."""
-
-    __slots__ = ()
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise Refused(Reason.MALFORMED, f"{text} is not JSON")
-
-
-def _checked_number(text: str) -> _Number:
+def _checked_number(text: str) -> Number:
     as_double(text, "a number")
-    return _Number(text)
+    return Number(text)
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Pairs,
-    parse_float=_checked_number,
-    parse_int=_checked_number,
-    parse_constant=_refuse_constant,
-)
+_DECODER = decoder_with(_checked_number)
 
 
 def _parse(payload: bytes) -> Any:
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(Reason.BAD_TEXT, f"not UTF-8: {error.reason}") from error
-    try:
-        document = _DECODER.decode(text)
-    except RecursionError as error:
-        raise Refused(Reason.MALFORMED, "nested too deeply") from error
-    except ValueError as error:
-        raise Refused(Reason.MALFORMED, f"not JSON: {error}") from error
-    _check(document, 1, escapes="\\u" in text)
+    document = document_of(payload, _DECODER)
+    # A surrogate can only be escaped: bare, it is no UTF-8.
+    _check(document, 1, escapes=b"\\u" in payload)
     return document
 
 
 def _check(node: Any, depth: int, *, escapes: bool) -> None:
     """Refuse nesting beyond the bound and, where escapes may hide them, surrogates."""
-    if isinstance(node, _Pairs):
+    if isinstance(node, Pairs):
         children: Sequence[Any] = [part for pair in node for part in pair]
     elif isinstance(node, list):
         children = node
@@ -149,7 +126,7 @@ class StrictJson:
             Refused: always with the reason of the first fault met.
         """
         document = _parse(payload)
-        if not isinstance(document, _Pairs):
+        if not isinstance(document, Pairs):
             raise Refused(Reason.WRONG_TYPE, "the document is not an object")
         known = [pair for pair in document if pair[0] in self._known]
         distinct((pair[0] for pair in known), "key")
@@ -175,7 +152,7 @@ class StrictJson:
         time = found.get(self._options.time)
         if time is None:
             raise Refused(Reason.MISSING_FIELD, f"{self._options.time} is missing")
-        if isinstance(time, _Number):
+        if isinstance(time, Number):
             return epoch_time(as_decimal(time, self._options.time), self._unit_ns), 0
         if isinstance(time, str):
             return rfc3339_time(time, zone_assumed=self._options.assume_zone == "UTC")
@@ -185,7 +162,7 @@ class StrictJson:
         quality = found.get(self._options.quality)
         if quality is None:
             return 1
-        if not isinstance(quality, _Number):
+        if not isinstance(quality, Number):
             raise Refused(Reason.WRONG_TYPE, f"{self._options.quality} is no number")
         exact = as_decimal(quality, self._options.quality)
         if not -QUALITY_LIMIT <= exact < QUALITY_LIMIT or exact != int(exact):
@@ -234,7 +211,7 @@ class StrictJson:
         node = found.get(key)
         if node is None:
             return []
-        if not isinstance(node, _Pairs):
+        if not isinstance(node, Pairs):
             raise Refused(Reason.WRONG_TYPE, f"{key} is not an object")
         distinct((name for name, _ in node), f"{key}:")
         return node
@@ -242,7 +219,7 @@ class StrictJson:
     def _value(self, node: Any, name: str, what: str) -> tuple[float, int]:
         if node is None:
             raise Refused(Reason.MISSING_FIELD, f"{what} is missing")
-        if isinstance(node, _Number):
+        if isinstance(node, Number):
             return as_double(node, what), 0
         if not isinstance(node, str):
             raise Refused(Reason.WRONG_TYPE, f"{what} is no number")
@@ -258,4 +235,4 @@ class StrictJson:
 
 def _text(node: Any) -> Any:
     """Return a string as itself and a number as something that is no string."""
-    return 0 if isinstance(node, _Number) else node
+    return 0 if isinstance(node, Number) else node

@@ -95,7 +95,8 @@ def expect(table: int, address: int, size: int) -> None:
 
 
 @inlined
-def _same(left: int, right: int, size: int) -> bool:
+def same_bytes(left: int, right: int, size: int) -> bool:
+    """Tell whether `size` bytes at two addresses are the same."""
     while size >= 8:
         if load_u64(left) != load_u64(right):
             return False
@@ -193,7 +194,7 @@ def code_of(table: int, address: int, size: int) -> int:
             if size <= 16:
                 return code
             kept = data + int64(load_i32(offsets + 4 * code))
-            if _same(address + 16, kept + 16, size - 16):
+            if same_bytes(address + 16, kept + 16, size - 16):
                 return code
         place = (place + 1) & mask
         slot = load_i64(table + 8 * SLOTS) + SLOT_BYTES * place

@@ -12,7 +12,14 @@ memory; it grows between records, never within one.
 import numpy as np
 
 from streamproc.kernels._jit import inlined
-from streamproc.kernels.bytes_dict import BITS, DATA_END, DATA_SIZE, ENTRIES, has_room
+from streamproc.kernels.bytes_dict import (
+    BITS,
+    DATA_END,
+    DATA_SIZE,
+    ENTRIES,
+    expect,
+    has_room,
+)
 from streamproc.kernels.bytes_dict import COUNT as NAMES
 from streamproc.kernels.bytes_dict import WORDS as TABLE_WORDS
 from streamproc.kernels.bytes_raw import (
@@ -40,6 +47,9 @@ MEMBER_BYTES_MIN = 3
 """A further reading takes at least this many bytes of a record in every wire format.
 
 In Avro's map of int: the length of a name, its one byte, a number below 64."""
+
+AHEAD = 6
+"""So many records before its turn, a device's slot is fetched: from memory, with many devices."""
 
 ORDINAL_BITS = 20
 """A record of at most 64 KiB holds fewer readings than this many bits can count."""
@@ -87,6 +97,13 @@ def room(sheet: int) -> tuple[int, int]:
 def readings_of(size: int) -> int:
     """Return how many readings, and names of each kind, a record of `size` bytes may hold."""
     return size // MEMBER_BYTES_MIN + 2
+
+
+@inlined
+def expect_device(sheet: int, at: int, end: int, offset: int, size: int) -> None:
+    """Guess that a record names its device where the one before did, to have it ready."""
+    if offset + size < end - at:
+        expect(sheet + 8 * DEVICES, at + offset, size)
 
 
 @inlined

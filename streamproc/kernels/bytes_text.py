@@ -17,6 +17,7 @@ from streamproc.kernels.bytes_raw import (
     load_i64,
     load_u8,
     load_u64,
+    low_bytes,
     store_i64,
     store_u64,
     string_ends,
@@ -42,6 +43,8 @@ _CLOCK = U64(0x30303A30303A3030)  # 00:00:00
 _OVER_CLOCK = U64(
     0x767A7F767A7F767D
 )  # sets the high bit beyond 29:59:59, digit by digit
+
+_UTC = U64(0x30303A30302B)  # +00:00
 
 DAY_S = 86_400
 TIME_US_MIN = -62_135_510_400_000_000
@@ -74,7 +77,8 @@ def closing_quote(at: int, end: int) -> int:
 
 
 @inlined
-def _leading_digits(word: np.uint64) -> int:
+def leading_digits(word: np.uint64) -> int:
+    """Return how many of a word's eight bytes, from the first on, are ASCII digits."""
     x = word ^ _ZEROS
     over = ((x + _OVER_NINE) | x) & _HIGH
     # A carry only spills upwards, past the first byte that is no digit.
@@ -98,7 +102,7 @@ def digits(at: int, end: int) -> tuple[int, int]:
     value = int64(0)
     start = at
     while at < end and at - start <= DIGITS_MAX:
-        count = min(_leading_digits(load_u64(at)), end - at)
+        count = min(leading_digits(load_u64(at)), end - at)
         if count == 0:
             break
         value = value * INT_POWERS[count] + _value_of(load_u64(at), count)
@@ -149,7 +153,7 @@ def short_number(at: int, end: int) -> tuple[bool, bool, int, int, int]:
     if negative:
         at += 1
     word = load_u64(at)
-    whole = _leading_digits(word)
+    whole = leading_digits(word)
     if whole == 0 or whole == 8 or (whole > 1 and (word & U64(0xFF)) == U64(48)):
         return False, negative, int64(0), int64(0), at
     count = whole
@@ -157,7 +161,7 @@ def short_number(at: int, end: int) -> tuple[bool, bool, int, int, int]:
     if (word >> U64(8 * whole)) & U64(0xFF) == U64(46):
         below = (U64(1) << U64(8 * whole)) - U64(1)
         word = (word & below) | ((word >> U64(8)) & ~below)
-        count = _leading_digits(word)
+        count = leading_digits(word)
         after = at + count + 1
         if count == whole or count == 7:
             return False, negative, int64(0), int64(0), at
@@ -351,34 +355,67 @@ def remember_day(at: int, day: int) -> None:
 
 
 @inlined
-def known_day_us(at: int, end: int, day: int) -> tuple[int, int]:
-    """Read a time in UTC of the day noted at address `day`: (address after or -1, µs since 1970).
-
-    Accepts a part of what `rfc3339_us` accepts, up to six decimals, with the same answer.
-    """
+def _known_second_us(at: int, day: int) -> tuple[bool, int]:
+    """Read 19 bytes of the day noted at address `day`: (certain, µs since 1970 if it is UTC)."""
     clock = load_u64(at + 11) ^ _CLOCK
     if (
         load_u64(at) != load_u64(day)
         or load_u64(at + 3) != load_u64(day + 8)
         or ((clock + _OVER_CLOCK) | clock) & _HIGH != U64(0)
     ):
-        return -1, int64(0)
+        return False, int64(0)
     pairs = clock * U64(10) + (clock >> U64(8))
     hour = int64(pairs & U64(0xFF))
     minute = int64((pairs >> U64(24)) & U64(0xFF))
     second = int64((pairs >> U64(48)) & U64(0xFF))
     time = load_i64(day + 16) + (hour * 3600 + minute * 60 + second) * 1_000_000
+    return hour <= 23, time
+
+
+@inlined
+def known_day_us(at: int, end: int, day: int) -> tuple[int, int]:
+    """Read a time in UTC of the day noted at address `day`: (address after or -1, µs since 1970).
+
+    Accepts a part of what `rfc3339_us` accepts, up to six decimals, with the same answer.
+    """
+    certain, time = _known_second_us(at, day)
+    if not certain:
+        return -1, int64(0)
     at += 19
     if load_u8(at) == 46:
         word = load_u64(at + 1)
-        count = _leading_digits(word)
+        count = leading_digits(word)
         if count == 0 or count > 6:
             return -1, int64(0)
         time += _value_of(word, count) * INT_POWERS[6 - count]
         at += 1 + count
-    if hour > 23 or at >= end or (load_u8(at) | 32) != 122:
+    if at >= end or (load_u8(at) | 32) != 122:
         return -1, int64(0)
     return at + 1, time
+
+
+@inlined
+def known_day_ns(at: int, end: int, day: int) -> tuple[int, int]:
+    """Read what `known_day_us` reads, up to nine decimals, and `+00:00` for `Z`, too."""
+    certain, time = _known_second_us(at, day)
+    if not certain:
+        return -1, int64(0)
+    at += 19
+    if load_u8(at) == 46:
+        word = load_u64(at + 1)
+        count = leading_digits(word)
+        if count == 0:
+            return -1, int64(0)
+        fraction = _value_of(word, count) * INT_POWERS[8 - count]
+        at += 1 + count
+        if count == 8 and 48 <= load_u8(at) <= 57:
+            at += 1
+        time += fraction // 100
+    if at < end and (load_u8(at) | 32) == 122:
+        return at + 1, time
+    if at + 6 <= end and low_bytes(load_u64(at), 6) == _UTC:
+        return at + 6, time
+    return -1, int64(0)
 
 
 @kernel

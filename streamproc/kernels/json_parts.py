@@ -122,6 +122,12 @@ def after_scalar(at: int, end: int) -> int:
     if byte == 45 or 48 <= byte <= 57:
         certain, _, _, _, after = _number(at, end)
         return after if certain else DOUBT
+    return after_word(at, end)
+
+
+@inlined
+def after_word(at: int, end: int) -> int:
+    """Skip true, false or null; DOUBT at anything else."""
     if at + 4 > end:
         return DOUBT
     word = low_bytes(load_u64(at), 4)
@@ -145,7 +151,8 @@ def take_name(at: int, end: int, table: int) -> tuple[int, int]:
 
 
 @kernel
-def _text_time(at: int, end: int, rules: int, scratch: int) -> int:
+def text_time(at: int, end: int, rules: int, scratch: int) -> int:
+    """Read a text up to its quote as RFC 3339; return the address after the quote, or DOUBT."""
     close = closing_quote(at, end)
     if close < 0:
         return DOUBT
@@ -168,7 +175,7 @@ def take_time(at: int, end: int, rules: int, scratch: int) -> int:
         if after > 0 and after < end and load_u8(after) == 34:
             store_i64(scratch + 8 * TIME, time)
             return after + 1
-        return _text_time(at + 1, end, rules, scratch)
+        return text_time(at + 1, end, rules, scratch)
     certain, negative, mantissa, decimals, after = number(at, end)
     if not certain:
         return DOUBT

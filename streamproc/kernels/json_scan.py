@@ -15,7 +15,7 @@ there on; numbers are exact or refused.
 # ruff: noqa: PLR2004, PLR0917, FBT001  (bytes by their ASCII codes; a kernel is flat, and knows no keywords)
 
 from streamproc.kernels._jit import inlined, kernel
-from streamproc.kernels.bytes_dict import NAME_BYTES_MAX, code_of, expect
+from streamproc.kernels.bytes_dict import NAME_BYTES_MAX, code_of
 from streamproc.kernels.bytes_raw import (
     I4,
     I8,
@@ -27,7 +27,16 @@ from streamproc.kernels.bytes_raw import (
     load_u8,
     store_i64,
 )
-from streamproc.kernels.bytes_sheet import COUNT, DEVICES, NO_UNIT, finish, fits, put
+from streamproc.kernels.bytes_sheet import (
+    AHEAD,
+    COUNT,
+    DEVICES,
+    NO_UNIT,
+    expect_device,
+    finish,
+    fits,
+    put,
+)
 from streamproc.kernels.bytes_text import skip_space
 from streamproc.kernels.json_layout import DONE, learn, learning_due, note, walk
 from streamproc.kernels.json_parts import (
@@ -54,9 +63,6 @@ from streamproc.kernels.json_parts import (
     field_at,
 )
 from streamproc.kernels.json_take import take
-
-AHEAD = 6
-"""So many records before its turn, a device's slot is fetched: from memory, with many devices."""
 
 _SINGLE = (1 << PROPERTY) | (1 << VALUE) | (1 << UNIT)
 _MANY = (1 << VALUES) | (1 << UNIT_MAP)
@@ -190,13 +196,6 @@ def _row(
     return True
 
 
-@inlined
-def _expect_device(at: int, end: int, offset: int, size: int, sheet: int) -> None:
-    """Guess that a record names its device where the record before did, to have it ready."""
-    if offset + size < end - at:
-        expect(sheet + 8 * DEVICES, at + offset, size)
-
-
 @kernel
 def scan_json(
     data: U1,
@@ -242,8 +241,8 @@ def scan_json(
     for i in range(begin, starts.size):
         ahead = i + AHEAD
         if length > 0 and ahead < starts.size and starts[ahead] >= 0:
-            _expect_device(
-                base + starts[ahead], base + ends[ahead], offset, length, place
+            expect_device(
+                place, base + starts[ahead], base + ends[ahead], offset, length
             )
         size = ends[i] - starts[i]
         if starts[i] < 0 or size > rules[SIZE_MAX]:

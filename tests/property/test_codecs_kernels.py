@@ -192,6 +192,35 @@ def test_a_time_of_a_known_day_is_what_rfc_3339_means(
         raise AssertionError(clock)
 
 
+FINE_CLOCKS = st.from_regex(
+    r"T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{0,11})?(Z|z|[+-]00:0[01]|\+00:0|x|)",
+    fullmatch=True,
+)
+
+
+@given(st.sampled_from(DAYS), st.sampled_from(DAYS), FINE_CLOCKS)
+@example("2026-03-01", "2026-03-01", "T23:59:59.123456789+00:00")
+@example("2026-03-01", "2026-03-01", "T23:59:59.12345678Z")
+@example("2026-03-01", "2026-03-01", "T23:59:59.9999999999Z")
+def test_nine_decimals_of_a_known_day_are_cut_as_rfc_3339_means(
+    known: str, day: str, clock: str
+) -> None:
+    memory = np.array([0, -1, 0], np.int64)
+    noted = Placed(f"{known}T00:00:00Z".encode())
+    bytes_text.remember_day(noted.at, memory.ctypes.data)
+    placed = Placed((day + clock).encode())
+
+    after, event_us = bytes_text.known_day_ns(placed.at, placed.end, memory.ctypes.data)
+
+    stated, expected = bytes_text.rfc3339_us(placed.at, placed.end)
+    if after > 0:
+        stated, expected = bytes_text.rfc3339_us(placed.at, after)
+        assert (stated, event_us) == (1, expected)
+    else:
+        zone = clock.endswith(("Z", "z", "+00:00"))
+        assert stated != 1 or day != known or not zone, clock
+
+
 def test_no_text_is_of_the_day_that_was_never_noted() -> None:
     memory = np.array([0, -1, -1], np.int64)
     for byte in (0, 255):

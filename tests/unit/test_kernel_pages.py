@@ -47,7 +47,7 @@ def test_no_kernel_touches_what_is_beyond(pad: int) -> None:
     assert all(int(count) > 10 for count in counts.values()), counts
 
 
-@pytest.mark.parametrize("case", ["json", "names", "texts"])
+@pytest.mark.parametrize("case", ["json", "chirpstack", "names", "texts"])
 def test_without_padding_the_guarded_page_is_hit(case: str) -> None:
     """So the page is where it should be, and the test above can fail."""
     assert at_the_end_of_memory(0, case).returncode == -signal.SIGSEGV

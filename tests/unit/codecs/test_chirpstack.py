@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamproc.codecs.chirpstack import ChirpStack
@@ -14,8 +15,11 @@ from streamproc.codecs.chirpstack_strict import (
     StrictUplink,
     kind_of,
 )
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.encode import encode_uplink
 from streamproc.core.values import Decoded
+from streamproc.kernels import uplink_content, uplink_scan
+from tests.property.test_codecs_chirpstack import Watched
 from tests.support.wire import UPLINKS, Row, records_of, rows_of
 
 EUI = "0101010101010101"
@@ -266,6 +270,7 @@ def test_without_header_and_key_an_event_with_a_payload_is_an_uplink() -> None:
 
     assert fate(uplink(**nothing)) == ("ignored", "other")
     assert fate(uplink(**(nothing | {"fPort": 1}))) == ("ignored", "up")
+    assert fate(uplink(**(nothing | {"data": ""}))) == ("ignored", "up")
     assert fate(uplink(**(nothing | {"data": "qg=="})))[0] == "missing_field"
 
 
@@ -282,7 +287,169 @@ def test_an_uplink_that_no_codec_has_decoded_is_refused() -> None:
     assert fate(uplink(object=None, data="")) == ("ignored", "up")
 
 
-def test_ordinary_uplinks_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StrictUplink, "answer", lambda *_: pytest.fail("strict"))
+# --- what the kernels read alone -----------------------------------------------------------
 
-    assert len(rows({"pm10": -0.25, "battery": 3, "air": {"no2": 1}})) == 2
+
+@pytest.fixture
+def _without_strict_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: StrictUplink, payload: bytes, __: str | None) -> None:
+        pytest.fail(f"strict: {payload!r}")
+
+    monkeypatch.setattr(StrictUplink, "answer", answer)
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ({"pm10": -0.25, "battery": 3, "air": {"no2": 1}}, [-0.25, 1.0]),
+        ({"pm10": 0.30000000000000004, "x": 1e-7, "y": "\n"}, [0.30000000000000004]),
+        ({"state": "occupied", "open": None, "é": [[], {}, [{}]]}, [1.0]),
+        ({"air.no2": 3, "list.1": {"t": 4}}, [3.0, 4.0]),
+        ({"list": {"1": {"t": 5}}, "air": {"no2": 6, "no": 7}}, [5.0, 6.0]),
+        ({"list": [{"t": 1}, {"t": 2}, {"t": 3}]}, [2.0]),
+        ({"list": [{"t": k} for k in range(300)]}, [1.0]),
+        ({"x": {"air": 1, "pm10": 2}, "air": {"air": {}, "no2": 3}, "pm10": 4}, [3, 4]),
+        ({"pm10": {"pm10": 1}, "air": 2, "no2": 3, "": 4, "open": None}, []),
+        ({f"key {k}": k for k in range(150)} | {"pm10": 1}, [1.0]),
+    ],
+)
+def test_ordinary_uplinks_need_no_strict_path(
+    content: dict[str, Any], values: list[float]
+) -> None:
+    decoded = decode([uplink(content)])
+
+    assert [row[6] for row in rows_of(decoded)] == values
+    assert [one.kind for one in decoded.ignored] == ([] if values else ["up"])
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+def test_what_surrounds_object_needs_no_strict_path() -> None:
+    payload = uplink()
+    values = [
+        payload.replace(b'"dr":1', b'"dr":1e999,"dr":[[],[{"x":"\\u00e9\\ud800"}]]'),
+        json.dumps(json.loads(payload), indent=3, separators=(" ,\r", "\t: ")).encode(),
+        payload.replace(b"+00:00", b"Z"),
+        payload.replace("Hauptstraße".encode(), b'\\"a\\"'),
+    ]
+
+    assert [row[6] for row in rows_of(decode(values))] == [1.5] * 4
+
+
+@pytest.mark.usefixtures("_without_strict_path")
+def test_an_uplink_without_object_needs_no_strict_path() -> None:
+    assert fate(uplink(object=None))[0] == "missing_field"
+    assert fate(uplink(object=None, data="")) == ("ignored", "up")
+    assert fate(uplink(object=None, data=None)) == ("ignored", "up")
+
+
+def test_a_state_longer_than_a_block_is_known_all_the_same() -> None:
+    names = {"x" * 32: 1.0, "x" * 33: 2.0, "x" * 31: 3.0, "": 4.0}
+    options = replace(UPLINKS, states={"parking_state": names})
+
+    found = [rows({"state": name}, options)[0][6] for name in names]
+
+    assert found == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_more_properties_than_a_table_begins_with_are_all_told_apart() -> None:
+    names = {f"p{k}": f"property-{k}" for k in range(700)}
+    options = replace(UPLINKS, properties=names, units={"property-699": "m"})
+    parts = [dict.fromkeys(list(names)[k : k + 150], 1) for k in range(0, 700, 150)]
+
+    decoded = decode([uplink(part) for part in parts], options)
+
+    assert decoded.rejects == ()
+    assert [row[3] for row in rows_of(decoded)] == list(names.values())
+    assert [row[4] for row in rows_of(decoded)] == [None] * 699 + ["m"]
+
+
+def test_an_uplink_of_many_keys_is_read_and_its_keys_are_compared() -> None:
+    content = {f"p{k}": k for k in range(1_000)}
+    payload = uplink(content | {"pm10": 1})
+
+    assert [row[6] for row in rows_of(decode([payload]))] == [1.0]
+    assert fate(payload.replace(b'"p999"', b'"p0"'))[0] == "malformed"
+
+
+@pytest.mark.parametrize("where", ["{}", '{"a":{}}', '{"a":[1,{}]}', '{"b":1,"a":{}}'])
+@pytest.mark.parametrize("twice", [(0, 1), (0, 2), (1, 2), (0, 9), (4, 8)])
+def test_a_key_that_comes_twice_in_an_object_is_found(
+    where: str, twice: tuple[int, int]
+) -> None:
+    names = [f"k{k}" for k in range(10)]
+    names[twice[1]] = names[twice[0]]
+    members = ",".join(f'"{name}":{{"k1":1}}' for name in names)
+    content = where.replace("{}", f"{{{members}}}").encode()
+    payload = uplink({}).replace(b'"object":{}', b'"object":' + content)
+
+    reason, detail = fate(payload)
+
+    assert (reason, f"'k{twice[0]}' comes twice" in detail) == ("malformed", True)
+
+
+@pytest.mark.parametrize("levels", [10, 23, 24, 25, 60, DEPTH_MAX - 3])
+def test_what_is_nested_deep_in_object_is_found(levels: int) -> None:
+    path = ".".join(["a"] * levels)
+    content = b'{"a":' * levels + b"7" + b"}" * levels
+    payload = uplink({}).replace(b'"object":{}', b'"object":' + content)
+    options = replace(UPLINKS, properties={path: "pm10", "a": "a", "a.a": "aa"})
+
+    assert [row[6] for row in rows_of(decode([payload], options))] == [7.0]
+
+
+def deep(levels: int) -> bytes:
+    content = b'{"a":' * levels + b"[]" + b"}" * levels
+    return uplink({}).replace(b'"object":{}', b'"object":' + content)
+
+
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        (deep(uplink_content.DEPTH_MAX), deep(uplink_content.DEPTH_MAX + 1)),
+        (
+            uplink({f"k{k}": [] for k in range(uplink_content.KEYS_MAX)}),
+            uplink({f"k{k}": [] for k in range(uplink_content.KEYS_MAX + 1)}),
+        ),
+    ],
+)
+def test_what_the_kernel_has_room_for_it_reads_and_no_more(
+    most: bytes, more: bytes
+) -> None:
+    decoder = Watched(UPLINKS)
+
+    decoded = decoder.decode(records_of([most, more]))
+
+    assert [one.kind for one in decoded.ignored] == ["up", "up"]
+    assert decoder.fates == [uplink_scan.EMPTY, uplink_scan.DOUBTED]
+
+
+def test_a_key_that_shares_the_hash_of_a_mapped_one_is_another() -> None:
+    decoder = Watched(UPLINKS)
+    paths = decoder._paths
+    key = np.frombuffer(b"pm11".ljust(64), np.uint8)
+    state, _ = uplink_content.key_hash(key.ctypes.data, 4)
+    node = paths._nodes[1]
+    node[uplink_content.HASH] = np.uint64(state).view(np.int64)
+    uplink_content.enter(paths.rules.ctypes.data, node.ctypes.data, uplink_content.HASH)
+
+    decoder.decode(records_of([uplink({"pm11": 1})]))
+
+    assert decoder.fates == [uplink_scan.EMPTY]
+
+
+def test_a_flood_of_devices_begins_a_new_vocabulary() -> None:
+    decoder = ChirpStack(UPLINKS)
+    decoder._sheet = Sheet(names_max=3)
+    laps = [
+        [encode_uplink(f"{lap}-{k}", 0, {"air": {"no2": k}}) for k in range(5)]
+        for lap in range(3)
+    ]
+
+    found = [decoder.decode(records_of(lap)) for lap in laps]
+
+    assert len({id(decoded.vocabulary) for decoded in found}) == 3
+    for lap, decoded in enumerate(found):
+        assert [row[2:5] for row in rows_of(decoded)] == [
+            (f"{lap}-{k}", "no2", "ug/m3") for k in range(5)
+        ]
