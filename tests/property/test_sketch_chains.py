@@ -89,16 +89,22 @@ class Cells:
         self.held[cell] = []
 
 
-@given(actions)
-def test_a_chain_leaves_as_the_encoding_of_its_values(
-    acts: list[tuple[str, int, list[float]]],
-) -> None:
+def after(acts: list[tuple[str, int, list[float]]]) -> Cells:
+    """Return cells to which all that was done."""
     cells = Cells()
     for act, cell, added in acts:
         if act == "add":
             cells.add(cell, added)
         else:
             getattr(cells, act)(cell)
+    return cells
+
+
+@given(actions)
+def test_a_chain_leaves_as_the_encoding_of_its_values(
+    acts: list[tuple[str, int, list[float]]],
+) -> None:
+    cells = after(acts)
 
     for cell in range(CELLS):
         if cells.held[cell]:
@@ -109,12 +115,7 @@ def test_a_chain_leaves_as_the_encoding_of_its_values(
 def test_released_chains_leave_every_chunk_free(
     acts: list[tuple[str, int, list[float]]],
 ) -> None:
-    cells = Cells()
-    for act, cell, added in acts:
-        if act == "add":
-            cells.add(cell, added)
-        else:
-            getattr(cells, act)(cell)
+    cells = after(acts)
     for cell in range(CELLS):
         cells.release(cell)
 
