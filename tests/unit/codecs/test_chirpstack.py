@@ -265,6 +265,24 @@ def test_other_events_are_ignored_whatever_they_hold() -> None:
     ]
 
 
+def test_the_kernel_takes_keys_as_they_are_meant() -> None:
+    keys = [
+        *(None, b"", b"d7", b"event.up", b".event.up", b".event.", KEY, KEY + b"up"),
+        *(KEY + b"ux", KEY + b"u", KEY + b"join", KEY + b"up.event.join", KEY + b"up "),
+        *(b".event.join.event.up", b"d.event", b"x.event.d", KEY[:-1] + b"\0up"),
+    ]
+
+    decoded = decode([uplink()] * len(keys), keys=keys)
+
+    assert decoded.rejects == ()
+    kinds = [kind_of((), key) for key in keys]
+    up = [row for row, kind in enumerate(kinds) if kind in {None, "up"}]
+    assert [row[0] for row in rows_of(decoded)] == up
+    assert [(one.row, one.kind) for one in decoded.ignored] == [
+        (row, kind) for row, kind in enumerate(kinds) if row not in up
+    ]
+
+
 def test_without_header_and_key_an_event_with_a_payload_is_an_uplink() -> None:
     nothing = {"object": None, "data": None, "fPort": None}
 
