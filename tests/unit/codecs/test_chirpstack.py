@@ -211,6 +211,23 @@ def test_what_is_not_read_is_not_looked_at() -> None:
     assert [row[6] for row in rows_of(decode([payload]))] == [1.5]
 
 
+def test_a_good_uplink_that_is_too_large_is_refused() -> None:
+    fits = uplink().ljust(65_536)
+
+    assert [row[6] for row in rows_of(decode([fits]))] == [1.5]
+    assert fate(fits + b" ")[0] == "too_large"
+
+
+@pytest.mark.parametrize("device", ["devEui", "deviceName"])
+def test_keys_like_those_that_are_read_are_not_read(device: Any) -> None:
+    payload = uplink().replace(b'"dr":1', b'"deviceInfx":1,"timf":2,"objecu":3')
+    payload = payload.replace(b'"tags"', b'"deviceNamf":{},"devEuj":[],"tags"')
+
+    (row,) = rows_of(decode([payload], replace(UPLINKS, device=device)))
+
+    assert row[2] == (EUI if device == "devEui" else f"Device {EUI}")
+
+
 def test_minus_zero_and_large_numbers_keep_their_value() -> None:
     payload = uplink({"pm10": 1, "air": {"no2": 2}})
     payload = payload.replace(b'"pm10":1', b'"pm10":-0')
