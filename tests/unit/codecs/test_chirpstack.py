@@ -211,6 +211,23 @@ def test_what_is_not_read_is_not_looked_at() -> None:
     assert [row[6] for row in rows_of(decode([payload]))] == [1.5]
 
 
+def test_a_good_uplink_that_is_too_large_is_refused() -> None:
+    fits = uplink().ljust(65_536)
+
+    assert [row[6] for row in rows_of(decode([fits]))] == [1.5]
+    assert fate(fits + b" ")[0] == "too_large"
+
+
+@pytest.mark.parametrize("device", ["devEui", "deviceName"])
+def test_keys_like_those_that_are_read_are_not_read(device: Any) -> None:
+    payload = uplink().replace(b'"dr":1', b'"deviceInfx":1,"timf":2,"objecu":3')
+    payload = payload.replace(b'"tags"', b'"deviceNamf":{},"devEuj":[],"tags"')
+
+    (row,) = rows_of(decode([payload], replace(UPLINKS, device=device)))
+
+    assert row[2] == (EUI if device == "devEui" else f"Device {EUI}")
+
+
 def test_minus_zero_and_large_numbers_keep_their_value() -> None:
     payload = uplink({"pm10": 1, "air": {"no2": 2}})
     payload = payload.replace(b'"pm10":1', b'"pm10":-0')
@@ -262,6 +279,24 @@ def test_other_events_are_ignored_whatever_they_hold() -> None:
         (1, "status"),
         (2, "join"),
         (3, "log"),
+    ]
+
+
+def test_the_kernel_takes_keys_as_they_are_meant() -> None:
+    keys = [
+        *(None, b"", b"d7", b"event.up", b".event.up", b".event.", KEY, KEY + b"up"),
+        *(KEY + b"ux", KEY + b"u", KEY + b"join", KEY + b"up.event.join", KEY + b"up "),
+        *(b".event.join.event.up", b"d.event", b"x.event.d", KEY[:-1] + b"\0up"),
+    ]
+
+    decoded = decode([uplink()] * len(keys), keys=keys)
+
+    assert decoded.rejects == ()
+    kinds = [kind_of((), key) for key in keys]
+    up = [row for row, kind in enumerate(kinds) if kind in {None, "up"}]
+    assert [row[0] for row in rows_of(decoded)] == up
+    assert [(one.row, one.kind) for one in decoded.ignored] == [
+        (row, kind) for row, kind in enumerate(kinds) if row not in up
     ]
 
 
