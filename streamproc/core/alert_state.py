@@ -1,7 +1,7 @@
 """Where the rules' state lies: one cell per (rule, series), in series order.
 
 Only series of a rule's property in the rule's cities have cells, so the memory a rule
-costs (136 bytes a cell, its two deadlines included) follows the series it is about.
+costs (72 bytes a cell, 136 once deadlines wait) follows the series it is about.
 """
 
 from collections.abc import Mapping
@@ -299,8 +299,8 @@ class Cells:
         room = max(count, 2 * self._cells.size, 64)
         cells, nodes = np.zeros(room, kernel.CELL), np.zeros(2 * room, heap.NODE)
         cells[: self._count] = self._cells[: self._count]
-        nodes[: 2 * self._count] = self._nodes[: 2 * self._count]
-        heap.outside(nodes, 2 * self._count)
+        if self.waiting:  # else zeros, which stay untouched
+            nodes[: 2 * self._count] = self._nodes[: 2 * self._count]
         self._cells, self._nodes = cells, nodes
 
     def _put(self, old: npt.NDArray[np.void]) -> None:
@@ -317,7 +317,6 @@ class Cells:
     def _enqueue(self) -> None:
         self._nodes = np.zeros(2 * self._cells.size, heap.NODE)
         self._roots[:] = heap.NO_NODE
-        heap.outside(self._nodes, 0)
         kernel.enqueue_all(self.state)
         cells = self._cells[: self._count]
         self._stirred = np.zeros(self._first.size - 1, np.bool_)

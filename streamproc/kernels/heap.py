@@ -15,7 +15,9 @@ I8 = npt.NDArray[np.int64]
 Table = npt.NDArray[np.void]
 
 NO_NODE: Final = -1
-_OUTSIDE: Final = -2
+_OUTSIDE: Final = 0
+_BEFORE: Final = 2
+"""Added to `before`, so that a node of zeros waits in no heap and its memory is not touched."""
 
 NODE: Final = np.dtype(
     [
@@ -26,7 +28,7 @@ NODE: Final = np.dtype(
     ],
     align=True,
 )
-"""One heap node; `before` is the left sibling or, of a first child, the parent."""
+"""One heap node; `before` is the left sibling or, of a first child, the parent, `_BEFORE` added."""
 
 
 @kernel
@@ -41,9 +43,9 @@ def _meld(nodes: Table, one: int, two: int) -> int:
     child = nodes[one]["child"]
     nodes[two]["sibling"] = child
     if child != NO_NODE:
-        nodes[child]["before"] = two
+        nodes[child]["before"] = two + _BEFORE
     nodes[one]["child"] = two
-    nodes[two]["before"] = one
+    nodes[two]["before"] = one + _BEFORE
     return one
 
 
@@ -71,7 +73,7 @@ def pop(nodes: Table, root: int) -> int:
         result = _meld(nodes, result, done)
         done = rest
     if result != NO_NODE:
-        nodes[result]["before"] = NO_NODE
+        nodes[result]["before"] = NO_NODE + _BEFORE
     return result
 
 
@@ -87,26 +89,17 @@ def push(nodes: Table, roots: I8, city: int, node: int, key: int) -> None:
         nodes[node]["key"] = key
         return
     else:
-        before = nodes[node]["before"]
+        before = nodes[node]["before"] - _BEFORE
         after = nodes[node]["sibling"]
         if nodes[before]["child"] == node:
             nodes[before]["child"] = after
         else:
             nodes[before]["sibling"] = after
         if after != NO_NODE:
-            nodes[after]["before"] = before
+            nodes[after]["before"] = before + _BEFORE
     nodes[node]["key"] = key
     nodes[node]["sibling"] = NO_NODE
-    nodes[node]["before"] = NO_NODE
+    nodes[node]["before"] = NO_NODE + _BEFORE
     root = _meld(nodes, root, node)
-    nodes[root]["before"] = NO_NODE
+    nodes[root]["before"] = NO_NODE + _BEFORE
     roots[city] = root
-
-
-@kernel
-def outside(nodes: Table, start: int) -> None:
-    """Make every node from `start` on one that waits in no heap."""
-    for node in range(start, nodes.size):
-        nodes[node]["before"] = _OUTSIDE
-        nodes[node]["child"] = NO_NODE
-        nodes[node]["sibling"] = NO_NODE

@@ -285,7 +285,6 @@ def test_the_heap_gives_back_the_lowest_bound_it_was_told(
     script: list[tuple[int, int] | str],
 ) -> None:
     nodes, roots = np.zeros(12, heap.NODE), np.full(1, heap.NO_NODE, np.int64)
-    heap.outside(nodes, 0)
     waiting: dict[int, int] = {}
 
     for line in [*script, *["pop"] * 12]:
