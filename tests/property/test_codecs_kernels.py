@@ -380,6 +380,8 @@ FRAMES = st.none() | st.binary(max_size=12) | st.binary(max_size=8).map(b"\0".__
 @example([b"\0\0\0\1\2body", b"\0\0\0\1\2"], 12)
 @example([b"\0\x7f\xff\xff\xff", b"\0\x80\0\0\0"], 12)
 @example([None, b"\0\0\0\0\0"], 12)
+@example([b"\0\0\0\1\2", b"\0\0\0\1\3"], 12)
+@example([b"\1\0\0\1\2"], 12)
 def test_a_frame_is_a_zero_byte_and_an_id_of_31_bits(
     records: list[bytes | None], size_max: int
 ) -> None:
@@ -425,3 +427,18 @@ def test_a_record_within_the_room_fits_and_growing_makes_room(
     readings, room = bytes_sheet.room(address)
     assert size <= room
     assert bytes_sheet.readings_of(size) <= readings
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
+def test_every_property_with_a_code_has_its_place_in_seen(count: int) -> None:
+    sheet = Sheet()
+
+    codes = sheet.codes(bytes_sheet.PROPERTIES, [f"property {k}" for k in range(count)])
+
+    assert codes.tolist() == list(range(count))
+    assert len(sheet._seen) >= count
+    assert sheet.words[bytes_sheet.SEEN] == sheet._seen.ctypes.data
+    address = sheet.words.ctypes.data
+    for first in (True, False):
+        for code in range(count):
+            assert bytes_sheet.first_time_here(address, 0, code, code) is first

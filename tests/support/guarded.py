@@ -28,7 +28,13 @@ from streamproc.codecs.packed import Packed
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
-from streamproc.kernels import bytes_dict, bytes_fields, bytes_text, record_batch
+from streamproc.kernels import (
+    bytes_dict,
+    bytes_fields,
+    bytes_sheet,
+    bytes_text,
+    record_batch,
+)
 from tests.support.batches import Batch, Rec
 from tests.support.formats import FORMATS
 from tests.support.map_formats import MAPS, avro_of, protobuf_of
@@ -119,6 +125,13 @@ class TightSheet(Sheet):
         super()._allocate(capacity)
         self._columns = [at_the_end(column) for column in self._columns]
         self.words[: len(self._columns)] = [c.ctypes.data for c in self._columns]
+
+    def _reserve_seen(self) -> None:
+        before = self._seen
+        super()._reserve_seen()
+        if self._seen is not before:
+            self._seen = at_the_end(self._seen)
+            self.words[bytes_sheet.SEEN] = self._seen.ctypes.data
 
 
 # --- decoders -------------------------------------------------------------------------

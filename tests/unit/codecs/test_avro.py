@@ -298,6 +298,27 @@ def test_length_bombs_in_ignored_fields_are_malformed(kind: Any, body: bytes) ->
     assert [reject.reason for reject in decoded.rejects] == [Reason.MALFORMED]
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, -(2**31), 2**31, -(2**31) - 1])
+@pytest.mark.parametrize("many", [False, True])
+def test_an_int_has_32_bits(number: int, many: bool) -> None:
+    fields: list[tuple[str, Any]] = [("device", "string"), ("time", "long")]
+    if many:
+        fields.append(("values", {"type": "map", "values": "int"}))
+        body = b"\2d\4" + b"\2\2p" + zigzag(number) + b"\0"
+    else:
+        fields += [("property", "string"), ("value", "int")]
+        body = b"\2d\4" + b"\2p" + zigzag(number)
+    decoder = ConfluentAvro()
+    decoder.learn(1, WireSchema("avro", schema(*fields)))
+
+    decoded = decoder.decode(records_of([frame(1, body)]))
+
+    if -(2**31) <= number < 2**31:
+        assert [row[6] for row in rows_of(decoded)] == [number]
+    else:
+        assert [one.reason for one in decoded.rejects] == [Reason.MALFORMED]
+
+
 def test_map_blocks_with_a_size_in_bytes_are_read() -> None:
     fields = (BASE[0], BASE[2], ("values", {"type": "map", "values": "double"}))
     entry = zigzag(1) + b"a" + struct.pack("<d", 2.0)
