@@ -459,3 +459,20 @@ def test_every_property_with_a_code_has_its_place_in_seen(count: int) -> None:
     for first in (True, False):
         for code in range(count):
             assert bytes_sheet.first_time_here(address, 0, code, code) is first
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 256), (256, 32)])
+def test_a_full_table_takes_no_new_name_and_knows_the_old_ones(
+    size: int, most: int
+) -> None:
+    sheet = Sheet()
+    table = sheet.words[bytes_sheet.UNITS :].ctypes.data
+    names = [Placed(f"{k:0{size}}".encode()) for k in range(most + 1)]
+
+    for _ in range(2):
+        codes = [bytes_dict.code_of(table, name.at, size) for name in names]
+        assert codes == [*range(most), bytes_dict.NO_ROOM]
+    bad = Placed(b"\n" * size)
+    assert bytes_dict.code_of(table, bad.at, size) == bytes_dict.NOT_A_NAME
+    assert sheet.words[bytes_sheet.UNITS + bytes_dict.COUNT] == most
+    assert sheet.words[bytes_sheet.UNITS + bytes_dict.DATA_END] == most * size
