@@ -250,6 +250,15 @@ def test_a_map_nobody_reads_is_an_unknown_field() -> None:
     assert decode(text, body, OWN) == [("d", "p", None, 2_000, 0.0, 1, 0)]
 
 
+@pytest.mark.parametrize("number", [6, 62, 63, 64, 100])
+def test_an_optional_field_is_read_whatever_its_number(number: int) -> None:
+    text = FLAT % f"double value = 4; string unit = {number};"
+    value = b"\x21" + struct.pack("<d", 2.5)
+    body = b"\0" + START + value + varint(number << 3 | 2) + b"\1m"
+
+    assert decode(text, body, OWN) == [("d", "p", "m", 2_000, 2.5, 1, 0)]
+
+
 def test_high_field_numbers_are_read_too() -> None:
     text = FLAT % "double value = 1000;"
     body = b"\0" + START + b"\xc1\x3e" + struct.pack("<d", 2.5)
