@@ -235,6 +235,11 @@ def decode(name: str, pad: int) -> Iterator[int]:
     tight = [_tight(name, 1, 1), _tight(name, ROOMY, ROOMY)]
     for document in documents:
         repeats = min(REPEATS, len(memory.data) // len(document) - 2)
+        values = [document] * ((len(memory.data) - pad) // len(document))
+        room = len(memory.data) - pad - sum(map(len, values))
+        for decoder in tight:
+            # More readings than the sheet begins with: it has to grow in time.
+            decoder.decode(records(memory.payloads(values, room, b"")))
         for size in range(len(document), -1, -1):  # first all of it, all at once
             values = [document] * repeats + [document[:size]]
             room = len(memory.data) - pad - sum(map(len, values))
