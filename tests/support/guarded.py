@@ -232,7 +232,8 @@ def decode(name: str, pad: int) -> Iterator[int]:
     """Let a decoder that has met a document before read it cut off anywhere, and alone."""
     memory = Guarded()
     usual, documents = DECODERS[name]()
-    tight = [_tight(name, 1, 1), _tight(name, ROOMY, ROOMY)]
+    bounds = ((1, 1), (1, ROOMY), (ROOMY, ROOMY))
+    tight = [_tight(name, *bound) for bound in bounds]
     for document in documents:
         repeats = min(REPEATS, len(memory.data) // len(document) - 2)
         values = [document] * ((len(memory.data) - pad) // len(document))
