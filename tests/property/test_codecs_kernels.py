@@ -380,6 +380,8 @@ FRAMES = st.none() | st.binary(max_size=12) | st.binary(max_size=8).map(b"\0".__
 @example([b"\0\0\0\1\2body", b"\0\0\0\1\2"], 12)
 @example([b"\0\x7f\xff\xff\xff", b"\0\x80\0\0\0"], 12)
 @example([None, b"\0\0\0\0\0"], 12)
+@example([b"\0\0\0\1\2", b"\0\0\0\1\3"], 12)
+@example([b"\1\0\0\1\2"], 12)
 def test_a_frame_is_a_zero_byte_and_an_id_of_31_bits(
     records: list[bytes | None], size_max: int
 ) -> None:
@@ -403,25 +405,74 @@ def test_a_frame_is_a_zero_byte_and_an_id_of_31_bits(
     assert uniform == (len(set(expected)) == 1 and frames.UNFRAMED not in expected)
 
 
+TABLES = (bytes_sheet.DEVICES, bytes_sheet.PROPERTIES, bytes_sheet.UNITS)
+
+
 @given(
-    st.lists(st.integers(0, 900), max_size=400),
-    st.integers(1, 5_000),
+    st.tuples(*[st.integers(0, 300)] * 3),
+    st.integers(3, 60),
+    st.tuples(st.integers(0, 5_000), st.integers(1, 5_000)),
     st.integers(0, 65_536),
 )
+@example((250, 0, 0), 3, (0, 5_000), 100)
+@example((0, 250, 0), 3, (0, 5_000), 100)
+@example((0, 0, 250), 3, (0, 5_000), 100)
+@example((130, 0, 0), 60, (0, 5_000), 100)
+@example((0, 0, 130), 60, (0, 5_000), 100)
+@example((0, 0, 0), 3, (90, 10), 100)
 def test_a_record_within_the_room_fits_and_growing_makes_room(
-    numbers: list[int], capacity: int, size: int
+    names: tuple[int, int, int], name_size: int, readings: tuple[int, int], size: int
 ) -> None:
+    used, unused = readings
     sheet = Sheet()
-    sheet.begin(capacity)
-    for table in (bytes_sheet.DEVICES, bytes_sheet.PROPERTIES):
-        sheet.codes(table, [f"name {number}" for number in numbers])
+    sheet.begin(used + unused)
+    sheet.words[bytes_sheet.COUNT] = used
+    for table, count in zip(TABLES, names, strict=True):
+        for k in range(0, count, 10):
+            some = range(k, min(k + 10, count))
+            sheet.codes(table, [f"{number:0{name_size}}" for number in some])
     address = sheet.words.ctypes.data
 
-    readings, room = bytes_sheet.room(address)
-    if size <= room and bytes_sheet.readings_of(size) <= readings:
-        assert bytes_sheet.fits(address, size, 0)
+    left, room = bytes_sheet.room(address)
+    most = min(room, bytes_sheet.MEMBER_BYTES_MIN * (left - 1) - 1)
+    for certain in {most, min(most, size)}:
+        if certain >= 0:
+            assert bytes_sheet.readings_of(certain) <= left
+            assert bytes_sheet.fits(address, certain, 0)
     sheet.grow(size)
 
-    readings, room = bytes_sheet.room(address)
+    left, room = bytes_sheet.room(address)
     assert size <= room
-    assert bytes_sheet.readings_of(size) <= readings
+    assert bytes_sheet.readings_of(size) <= left
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
+def test_every_property_with_a_code_has_its_place_in_seen(count: int) -> None:
+    sheet = Sheet()
+
+    codes = sheet.codes(bytes_sheet.PROPERTIES, [f"property {k}" for k in range(count)])
+
+    assert codes.tolist() == list(range(count))
+    assert len(sheet._seen) >= count
+    assert sheet.words[bytes_sheet.SEEN] == sheet._seen.ctypes.data
+    address = sheet.words.ctypes.data
+    for first in (True, False):
+        for code in range(count):
+            assert bytes_sheet.first_time_here(address, 0, code, code) is first
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 256), (256, 32)])
+def test_a_full_table_takes_no_new_name_and_knows_the_old_ones(
+    size: int, most: int
+) -> None:
+    sheet = Sheet()
+    table = sheet.words[bytes_sheet.UNITS :].ctypes.data
+    names = [Placed(f"{k:0{size}}".encode()) for k in range(most + 1)]
+
+    for _ in range(2):
+        codes = [bytes_dict.code_of(table, name.at, size) for name in names]
+        assert codes == [*range(most), bytes_dict.NO_ROOM]
+    bad = Placed(b"\n" * size)
+    assert bytes_dict.code_of(table, bad.at, size) == bytes_dict.NOT_A_NAME
+    assert sheet.words[bytes_sheet.UNITS + bytes_dict.COUNT] == most
+    assert sheet.words[bytes_sheet.UNITS + bytes_dict.DATA_END] == most * size

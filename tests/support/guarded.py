@@ -28,7 +28,13 @@ from streamproc.codecs.packed import Packed
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
-from streamproc.kernels import bytes_dict, bytes_fields, bytes_text, record_batch
+from streamproc.kernels import (
+    bytes_dict,
+    bytes_fields,
+    bytes_sheet,
+    bytes_text,
+    record_batch,
+)
 from tests.support.batches import Batch, Rec
 from tests.support.formats import FORMATS
 from tests.support.map_formats import MAPS, avro_of, protobuf_of
@@ -119,6 +125,13 @@ class TightSheet(Sheet):
         super()._allocate(capacity)
         self._columns = [at_the_end(column) for column in self._columns]
         self.words[: len(self._columns)] = [c.ctypes.data for c in self._columns]
+
+    def _reserve_seen(self) -> None:
+        before = self._seen
+        super()._reserve_seen()
+        if self._seen is not before:
+            self._seen = at_the_end(self._seen)
+            self.words[bytes_sheet.SEEN] = self._seen.ctypes.data
 
 
 # --- decoders -------------------------------------------------------------------------
@@ -219,9 +232,15 @@ def decode(name: str, pad: int) -> Iterator[int]:
     """Let a decoder that has met a document before read it cut off anywhere, and alone."""
     memory = Guarded()
     usual, documents = DECODERS[name]()
-    tight = [_tight(name, 1, 1), _tight(name, ROOMY, ROOMY)]
+    bounds = ((1, 1), (1, ROOMY), (ROOMY, ROOMY))
+    tight = [_tight(name, *bound) for bound in bounds]
     for document in documents:
         repeats = min(REPEATS, len(memory.data) // len(document) - 2)
+        values = [document] * ((len(memory.data) - pad) // len(document))
+        room = len(memory.data) - pad - sum(map(len, values))
+        for decoder in tight:
+            # More readings than the sheet begins with: it has to grow in time.
+            decoder.decode(records(memory.payloads(values, room, b"")))
         for size in range(len(document), -1, -1):  # first all of it, all at once
             values = [document] * repeats + [document[:size]]
             room = len(memory.data) - pad - sum(map(len, values))

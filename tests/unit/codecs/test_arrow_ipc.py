@@ -3,13 +3,18 @@
 import struct
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from streamproc.codecs.arrow_ipc import ArrowIpc
-from streamproc.codecs.arrow_layout import ArrowOptions
+from streamproc.codecs.arrow_layout import ArrowOptions, layout_of
+from streamproc.codecs.columns import Sheet
 from streamproc.codecs.encode import WireReading, encode_arrow
 from streamproc.core.values import Flag, Reason
+from streamproc.kernels import arrow_columns as kernels
+from streamproc.kernels import bytes_dict
+from streamproc.kernels.bytes_raw import PAD
 from tests.support.wire import records_of, rows_of
 
 READINGS = [
@@ -318,3 +323,29 @@ def test_compressed_and_plain_streams_of_one_producer_are_read_alike() -> None:
     assert {row[2:] for row in rows_of(decoded) if row[0] == 0} == {
         row[2:] for row in rows_of(decoded) if row[0] == 3
     }
+
+
+def test_a_column_that_claims_nulls_without_a_map_of_them_is_doubtful() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        BASE | {"unit": ["u", "u"], "quality": pa.array([1, 1], pa.int8())}
+    )
+    layout = layout_of(batch.schema, ArrowOptions())
+    assert layout is not None
+    words = layout.blank()
+    assert layout.describe(batch, words)
+    columns = words.reshape(kernels.COLUMNS, kernels.COLUMN_WORDS)
+    sheet, codes = Sheet(), np.zeros(8, np.int32)
+    copy = np.zeros(bytes_dict.NAME_BYTES_MAX + PAD, np.uint8)
+
+    def read() -> int:
+        sheet.begin(64)
+        return kernels.read_columns(
+            words, layout.rules, batch.num_rows, 0, codes, copy, sheet.words
+        )
+
+    assert read() == kernels.DONE
+    for column in columns:
+        column[kernels.NULLS] = 1
+        assert read() == kernels.DOUBTFUL
+        assert len(sheet) == 0
+        column[kernels.NULLS] = 0

@@ -283,6 +283,8 @@ def test_lies_in_a_datum_are_malformed_and_allocate_nothing(body: bytes) -> None
         ("boolean", b"\2"),
         ({"type": "enum", "name": "E", "symbols": ["A"]}, b"\2"),
         ("int", zigzag(2**31)),
+        ("string", zigzag(-(2**62))),
+        ("bytes", zigzag(-(2**62))),
     ],
 )
 def test_length_bombs_in_ignored_fields_are_malformed(kind: Any, body: bytes) -> None:
@@ -296,6 +298,62 @@ def test_length_bombs_in_ignored_fields_are_malformed(kind: Any, body: bytes) ->
     decoded = decoder.decode(records_of([frame(1, body + stream.getvalue())]))
 
     assert [reject.reason for reject in decoded.rejects] == [Reason.MALFORMED]
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, -(2**31), 2**31, -(2**31) - 1])
+@pytest.mark.parametrize("many", [False, True])
+def test_an_int_has_32_bits(number: int, many: bool) -> None:
+    fields: list[tuple[str, Any]] = [("device", "string"), ("time", "long")]
+    if many:
+        fields.append(("values", {"type": "map", "values": "int"}))
+        body = b"\2d\4" + b"\2\2p" + zigzag(number) + b"\0"
+    else:
+        fields += [("property", "string"), ("value", "int")]
+        body = b"\2d\4" + b"\2p" + zigzag(number)
+    decoder = ConfluentAvro()
+    decoder.learn(1, WireSchema("avro", schema(*fields)))
+
+    decoded = decoder.decode(records_of([frame(1, body)]))
+
+    if -(2**31) <= number < 2**31:
+        assert [row[6] for row in rows_of(decoded)] == [number]
+    else:
+        assert [one.reason for one in decoded.rejects] == [Reason.MALFORMED]
+
+
+def test_a_size_below_zero_does_not_read_a_datum_again() -> None:
+    text = schema(("x", "bytes"), ("y", "boolean"), *BASE)
+    decoder = ConfluentAvro()
+    decoder.learn(1, WireSchema("avro", text))
+    rest = b"\2d\2p\4" + struct.pack("<d", 1.5)
+
+    # The size takes one byte: after -1 of them that byte would be y, and all would fit.
+    decoded = decoder.decode(
+        records_of([frame(1, zigzag(-1) + rest), frame(1, b"\0\1" + rest)])
+    )
+
+    assert [row[0] for row in rows_of(decoded)] == [1]
+    assert [one.reason for one in decoded.rejects] == [Reason.MALFORMED]
+
+
+@pytest.mark.parametrize("size", [-1, -(2**40), -(2**63), 2**40, 2**63 - 1])
+@pytest.mark.parametrize("kind", ["int", "float", "double"])
+def test_a_lie_about_the_size_of_a_name_in_a_map_is_malformed(
+    kind: str, size: int
+) -> None:
+    text = schema(
+        ("device", "string"),
+        ("time", "long"),
+        ("values", {"type": "map", "values": kind}),
+    )
+    decoder = ConfluentAvro()
+    decoder.learn(1, WireSchema("avro", text))
+
+    decoded = decoder.decode(
+        records_of([frame(1, b"\2d\4" + b"\2" + zigzag(size) + b"p" + b"\0" * 9)])
+    )
+
+    assert [one.reason for one in decoded.rejects] == [Reason.MALFORMED]
 
 
 def test_map_blocks_with_a_size_in_bytes_are_read() -> None:

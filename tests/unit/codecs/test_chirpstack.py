@@ -228,6 +228,26 @@ def test_keys_like_those_that_are_read_are_not_read(device: Any) -> None:
     assert row[2] == (EUI if device == "devEui" else f"Device {EUI}")
 
 
+@pytest.mark.parametrize("key", ["time", "deviceInfo", "devEui", "deviceName"])
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_key_that_is_nearly_right_does_not_stand_for_the_right_one(
+    key: str, at: int
+) -> None:
+    letters = list(key)
+    letters[at] = "x"
+    payload = uplink().replace(f'"{key}"'.encode(), f'"{"".join(letters)}"'.encode())
+    device: Any = key if key in {"devEui", "deviceName"} else "devEui"
+
+    assert fate(payload, replace(UPLINKS, device=device))[0] == "missing_field"
+
+
+@pytest.mark.parametrize("key", ["xbject", "objecx"])
+def test_a_key_that_is_nearly_object_holds_no_reading(key: str) -> None:
+    payload = uplink().replace(b'"object"', f'"{key}"'.encode())
+
+    assert decode([payload]).readings.num_rows == 0
+
+
 def test_minus_zero_and_large_numbers_keep_their_value() -> None:
     payload = uplink({"pm10": 1, "air": {"no2": 2}})
     payload = payload.replace(b'"pm10":1', b'"pm10":-0')

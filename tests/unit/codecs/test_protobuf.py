@@ -75,6 +75,48 @@ def test_values_may_be_any_number(kind: str, wire: bytes, expected: float) -> No
     ]
 
 
+def written(kind: str, number: int) -> bytes:
+    """Return an integer as field 2."""
+    if kind == "fixed64":
+        return b"\x11" + struct.pack("<Q", number)
+    if kind[0] == "s":
+        number = (number << 1) ^ (number >> 63)
+    return b"\x10" + varint(number % 2**64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "beyond"),
+    [
+        ("int32", [-(2**31), 2**31 - 1], [-(2**31) - 1, 2**31]),
+        ("sint32", [-(2**31), 2**31 - 1], [-(2**31) - 1, 2**31]),
+        ("uint32", [0, 2**32 - 1], [2**32, 2**63]),
+        ("int64", [-(2**63), 2**63 - 1], []),
+        ("sint64", [-(2**63), 2**63 - 1], []),
+        ("uint64", [2**63 - 1, 2**63, 2**64 - 1], []),
+        ("fixed64", [2**63 - 1, 2**63, 2**64 - 1], []),
+    ],
+)
+def test_an_integer_has_the_range_of_its_kind(
+    kind: str, inside: list[int], beyond: list[int]
+) -> None:
+    start = b"\0\x0a\1d\x18\2"
+    fields = "message R { string device = 1; int64 time = 3; string property = 4; "
+    single = HEAD + fields + f"{kind} value = 2; }}"
+    many = HEAD + fields + f"map<string, {kind}> values = 2; }}"
+
+    for number in inside + beyond:
+        expected: list[Any] = [("d", "p", None, 2_000, float(number), 1, 0)]
+        if number in beyond:
+            expected = [Reason.MALFORMED]
+        wire = written(kind, number)
+        entry = b"\x0a\1p" + wire
+
+        assert decode(single, start + b"\x22\1p" + wire, OWN) == expected
+        assert (
+            decode(many, start + b"\x12" + varint(len(entry)) + entry, OWN) == expected
+        )
+
+
 def test_an_implicit_value_that_is_absent_is_zero_and_an_optional_one_is_missing() -> (
     None
 ):
@@ -137,6 +179,12 @@ def test_unknown_fields_are_ignored_and_the_last_occurrence_stands() -> None:
         (b"\0" + GOOD[7:], Reason.MALFORMED),
         (GOOD[5:] + b"\0", Reason.MALFORMED),
         (GOOD[5:] + b"\x0f", Reason.MALFORMED),
+        (GOOD[5:] + b"\0\0", Reason.MALFORMED),
+        (GOOD[5:] + varint(100 << 3 | 1 << 35) + b"\1", Reason.MALFORMED),
+        (GOOD[5:] + b"\xa1\x06" + b"8" * 7, Reason.MALFORMED),
+        (GOOD[5:] + b"\xa5\x06" + b"4" * 3, Reason.MALFORMED),
+        (GOOD[5:] + b"\xa2\x06\2x", Reason.MALFORMED),
+        (GOOD[5:] + b"\x0a\2e", Reason.MALFORMED),
         (GOOD[5:] + b"\xa3\x06", Reason.MALFORMED),
         (GOOD[5:] + b"\xa3\x06" * 100, Reason.MALFORMED),
         (GOOD[5:] + b"\x0a\1\xff", Reason.MALFORMED),
@@ -200,6 +248,15 @@ def test_a_map_nobody_reads_is_an_unknown_field() -> None:
     body = b"\0" + START + b"\x2a\2\xff\xff"
 
     assert decode(text, body, OWN) == [("d", "p", None, 2_000, 0.0, 1, 0)]
+
+
+@pytest.mark.parametrize("number", [6, 62, 63, 64, 100])
+def test_an_optional_field_is_read_whatever_its_number(number: int) -> None:
+    text = FLAT % f"double value = 4; string unit = {number};"
+    value = b"\x21" + struct.pack("<d", 2.5)
+    body = b"\0" + START + value + varint(number << 3 | 2) + b"\1m"
+
+    assert decode(text, body, OWN) == [("d", "p", "m", 2_000, 2.5, 1, 0)]
 
 
 def test_high_field_numbers_are_read_too() -> None:
