@@ -32,7 +32,7 @@ from streamproc.kernels.bytes_raw import (
     load_i64,
     load_u8,
 )
-from streamproc.kernels.bytes_sheet import COUNT, readings_of, room
+from streamproc.kernels.bytes_sheet import COUNT, admitted, room
 
 NULL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, STRING, BYTES, FIXED, ENUM, MAP = range(11)
 
@@ -181,19 +181,15 @@ def scan_avro(
     note = scratch.ctypes.data
     law = rules.ctypes.data
     count = operations.size // OPERATION_WORDS
-    readings, room_bytes = room(place)
+    readings, free = room(place)
     for i in range(first_row, starts.size):
         size = ends[i] - starts[i]
         if size > rules[SIZE_MAX]:
             doubtful[i] = 1
             continue
-        needed = readings_of(size)
-        if needed > readings or size > room_bytes:
-            readings, room_bytes = room(place)
-            if needed > readings or size > room_bytes:
-                return i
-        readings -= needed
-        room_bytes -= size
+        readings, free = admitted(place, size, 0, readings, free)
+        if readings < 0:
+            return i
         begin(note, law, sheet[COUNT], int64(rows[i]))
         certain = _datum(
             base + starts[i],

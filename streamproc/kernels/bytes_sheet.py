@@ -81,8 +81,7 @@ def _room_of(table: int) -> tuple[int, int]:
 def room(sheet: int) -> tuple[int, int]:
     """Return how many readings, of records of how many bytes together, have room for certain.
 
-    So a kernel asks once for many records, and counts down what each may take: its bytes,
-    and `readings_of` so many.
+    So a kernel asks once for many records, and counts down (`admitted`).
     """
     readings = load_i64(sheet + 8 * CAPACITY) - load_i64(sheet + 8 * COUNT)
     size = int64(1) << 62
@@ -97,6 +96,23 @@ def room(sheet: int) -> tuple[int, int]:
 def readings_of(size: int) -> int:
     """Return how many readings, and names of each kind, a record of `size` bytes may hold."""
     return size // MEMBER_BYTES_MIN + 2
+
+
+@inlined
+def admitted(
+    sheet: int, size: int, key_size: int, readings: int, free: int
+) -> tuple[int, int]:
+    """Return what is left of `room` once a record has taken what it may: negative, no room.
+
+    It may take its bytes and those of its key, and `readings_of` so many.
+    """
+    needed = readings_of(size)
+    taken = size + key_size
+    if needed > readings or taken > free:
+        readings, free = room(sheet)
+        if needed > readings or taken > free:
+            return int64(-1), int64(-1)
+    return readings - needed, free - taken
 
 
 @inlined

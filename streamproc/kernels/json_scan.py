@@ -32,10 +32,11 @@ from streamproc.kernels.bytes_sheet import (
     COUNT,
     DEVICES,
     NO_UNIT,
+    admitted,
     expect_device,
     finish,
-    fits,
     put,
+    room,
 )
 from streamproc.kernels.bytes_text import skip_space
 from streamproc.kernels.json_layout import DONE, learn, learning_due, note, walk
@@ -236,6 +237,7 @@ def scan_json(
     place = sheet.ctypes.data
     notes = scratch.ctypes.data
     known = layouts.ctypes.data
+    readings, free = room(place)
     offset = int64(0)
     length = int64(0)
     for i in range(begin, starts.size):
@@ -252,7 +254,8 @@ def scan_json(
         if key_starts[i] >= 0:
             # One byte too many is enough to be refused as a name.
             key_size = min(key_ends[i] - key_starts[i], NAME_BYTES_MAX + 1)
-        if not fits(place, size, key_size):
+        readings, free = admitted(place, size, key_size, readings, free)
+        if readings < 0:
             return i
         first = sheet[COUNT]
         scratch[FIRST] = first

@@ -34,7 +34,7 @@ from streamproc.kernels.bytes_raw import (
     load_u8,
     load_u32,
 )
-from streamproc.kernels.bytes_sheet import COUNT, readings_of, room
+from streamproc.kernels.bytes_sheet import COUNT, admitted, room
 
 UNKNOWN, INT, SINT, UINT, DOUBLE, FLOAT, FIXED, SFIXED, STRING, BYTES, MAP = range(11)
 NUMBER_MAX = 63
@@ -218,19 +218,15 @@ def scan_protobuf(
     place = sheet.ctypes.data
     note = scratch.ctypes.data
     law = rules.ctypes.data
-    readings, room_bytes = room(place)
+    readings, free = room(place)
     for i in range(first_row, starts.size):
         size = ends[i] - starts[i]
         if size < 1 or size > rules[SIZE_MAX] or data[starts[i]] != 0:
             doubtful[i] = 1
             continue
-        needed = readings_of(size)
-        if needed > readings or size > room_bytes:
-            readings, room_bytes = room(place)
-            if needed > readings or size > room_bytes:
-                return i
-        readings -= needed
-        room_bytes -= size
+        readings, free = admitted(place, size, 0, readings, free)
+        if readings < 0:
+            return i
         begin(note, law, sheet[COUNT], int64(rows[i]))
         certain = _message(
             base + starts[i] + 1, base + ends[i], table.ctypes.data, place, law, note
