@@ -146,7 +146,9 @@ class KafkaOptions:
     """A consumer's behaviour. Exactly one of `topics` and `pattern` is given.
 
     Defaults are those of EXACTLY_ONCE.md 1.3. `pattern` must match the whole name of a
-    topic. `rebalance_timeout_s` has to exceed the drain budget, or a slow drain costs the
+    topic. A broker answers once it has `fetch_bytes_min` or after `fetch_wait_ms`: answering at
+    every batch that comes in costs a whole core at 10,000 records/s and buys 30 ms.
+    `rebalance_timeout_s` has to exceed the drain budget, or a slow drain costs the
     partitions. `fetch_bytes_max` bounds one answer of one broker, `partition_bytes_max`
     one partition in it, both compressed (A9). `records_max` bounds what one call of
     `fetch` returns: exactly for small numbers; as it stands to whole batches, up to 8 MiB
@@ -165,7 +167,8 @@ class KafkaOptions:
     rebalance_timeout_s: int = 120
     max_poll_interval_s: int = 300
     topics_refresh_s: int = 60
-    fetch_wait_ms: int = 250
+    fetch_wait_ms: int = 50
+    fetch_bytes_min: int = 256 * 1024
     fetch_bytes_max: int = 16 * MEBIBYTE
     partition_bytes_max: int = 4 * MEBIBYTE
     records_max: int = 32 * 1024
@@ -208,6 +211,7 @@ class KafkaOptions:
             "max_poll_interval_ms": self.max_poll_interval_s * 1000,
             "metadata_max_age_ms": self.topics_refresh_s * 1000,
             "fetch_max_wait_ms": self.fetch_wait_ms,
+            "fetch_min_bytes": self.fetch_bytes_min,
             "fetch_max_bytes": self.fetch_bytes_max,
             "max_partition_fetch_bytes": self.partition_bytes_max,
         }

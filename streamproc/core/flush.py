@@ -55,6 +55,11 @@ class BufferPolicy:
 
     bytes_max: int = 256 * MEBIBYTE
 
+    @property
+    def halved(self) -> "BufferPolicy":
+        """Return the policy of half the bound."""
+        return BufferPolicy(self.bytes_max // 2)
+
     def fullest(self, held: Mapping[K, int]) -> K | None:
         """Return whose span is committed next, None while all fit; `held` is in bytes."""
         if sum(held.values()) <= self.bytes_max:

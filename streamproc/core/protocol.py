@@ -305,11 +305,11 @@ class LogSession:
                 first = False
         yield Settle()
 
-    def note_sent(self) -> Steps[None]:
-        """Note that the outboxes up to the head have left; only a hint, may be lost."""
-        if self._chain.unsent:
-            yield Replace(f"{self.folder}/sent", b"%d\n" % self.head.n)
-            self._chain.sent(self.head.n)
+    def note_sent(self, n: int) -> Steps[None]:
+        """Note that the outboxes up to record `n` have left; only a hint, may be lost."""
+        if any(record.n <= n for record in self._chain.unsent):
+            yield Replace(f"{self.folder}/sent", b"%d\n" % n)
+            self._chain.sent(n)
 
     def clean(self) -> Steps[None]:
         """S11: delete what can never be committed and is not needed any more."""

@@ -33,7 +33,6 @@ HINTS_S = 5.0
 class Departures:
     """Lets out what may leave. Every method belongs to the event loop.
 
-    Methods that take a worker are called by whoever holds the turn, but for `committed`.
     `writing` is the thread in which logs are written.
     """
 
@@ -45,8 +44,10 @@ class Departures:
         self._observer = parts.observer
         self._early_sent: dict[TopicPartition, set[tuple[str, int]]] = {}
         self._early_again_us: int | None = None
+        self._released: dict[TopicPartition, int] = {}
         self._hints: dict[TopicPartition, tuple[int, int]] = {}
         self._hinting: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def early(self, worker: PartitionWorker, emission: Emission) -> None:
         """Send what a record alone has triggered; it waits for the commit if it must."""
@@ -75,7 +76,7 @@ class Departures:
         """Return which alerts of the span that was frozen just now have left early."""
         return self._early_sent.pop(origin, set())
 
-    async def committed(
+    def release(
         self,
         worker: PartitionWorker,
         committed: Committed,
@@ -86,8 +87,11 @@ class Departures:
         record, origin = committed.record, worker.origin
         for name, box in self._boxes.items():
             box.put(origin, self._left(name, record.outbox, sent))
+        self._released[origin] = record.n
         if worker.unsent():
-            await self.delivered(worker)
+            noting = asyncio.create_task(self.delivered(worker))
+            self._noting.add(noting)
+            noting.add_done_callback(self._noting.discard)
         self._hints[origin] = (record.next, record.n)
         running = self._hinting.get(origin)
         if running is None or running.done():
@@ -106,6 +110,7 @@ class Departures:
     async def owned(self, worker: PartitionWorker) -> None:
         """Send again what the log does not know to have left."""
         unsent = worker.unsent()
+        self._released[worker.origin] = worker.head.n
         alerts = [alert for record in unsent for alert in record.outbox]
         for box in self._boxes.values():
             box.forget(worker.origin)
@@ -116,15 +121,19 @@ class Departures:
     async def delivered(self, worker: PartitionWorker) -> None:
         """Note beside the log that no alert of a partition is owed any more, if so.
 
-        Not while a commit of it is being written: the log would know of alerts that have
-        not come here yet.
+        Up to the last record whose alerts have come here: the log may know of more by now.
         """
-        if not any(box.owes(worker.origin) for box in self._boxes.values()):
-            await self._writing(worker.note_sent)
+        released = self._released.get(worker.origin)
+        if released is None or any(
+            box.owes(worker.origin) for box in self._boxes.values()
+        ):
+            return
+        await self._writing(worker.note_sent, released)
 
     def lost(self, origin: TopicPartition) -> None:
         """Forget a partition: whoever owns it next delivers."""
         self._early_sent.pop(origin, None)
+        self._released.pop(origin, None)
         for box in self._boxes.values():
             box.forget(origin)
 
@@ -147,16 +156,22 @@ class Departures:
         Raises:
             Exception: what a hint raised that is neither a refusal nor a timeout.
         """
-        if self._hinting:
-            done, _ = await asyncio.wait(self._hinting.values(), timeout=HINTS_S)
+        under_way = self._under_way
+        if under_way:
+            done, _ = await asyncio.wait(under_way, timeout=HINTS_S)
             for task in done:
                 task.result()
 
+    @property
+    def _under_way(self) -> "list[asyncio.Task[None]]":
+        return [*self._hinting.values(), *self._noting]
+
     async def close(self) -> None:
         """Give up what is under way and release the sinks."""
-        for task in self._hinting.values():
+        under_way = self._under_way
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._hinting.values(), return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         for box in self._boxes.values():
             await box.close()
         if self._parts.early is not None:

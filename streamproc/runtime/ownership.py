@@ -146,8 +146,7 @@ class Ownership:
 
     async def _own(self, origin: TopicPartition) -> None:
         began_us = self._clock.monotonic_us()
-        if origin in self._writes:
-            await asyncio.wait([self._writes[origin]])
+        await self.written(origin)
         worker = await self._hot(origin)
         if worker is None:
             worker = await self._take_over(origin)
@@ -225,11 +224,15 @@ class Ownership:
             return await self.commit(worker, FlushReason.DRAIN)
         return await self.settled(worker)
 
-    async def settled(self, worker: PartitionWorker) -> bool:
-        """Wait until nothing of a partition is being written; False where it was dropped."""
-        task = self._writes.get(worker.origin)
+    async def written(self, origin: TopicPartition) -> None:
+        """Wait for what is being written of a partition now. Nobody need hold the turn."""
+        task = self._writes.get(origin)
         if task is not None:
             await asyncio.shield(task)
+
+    async def settled(self, worker: PartitionWorker) -> bool:
+        """Wait, under the turn, until nothing is being written; False where it was dropped."""
+        await self.written(worker.origin)
         return self.workers.get(worker.origin) is worker
 
     async def all_settled(self) -> None:
@@ -237,9 +240,10 @@ class Ownership:
         for worker in list(self.workers.values()):
             await self.settled(worker)
 
-    def frozen_bytes(self, origin: TopicPartition) -> int:
-        """Return the size of what is being written of a partition, 0 where nothing is."""
-        return self._frozen_bytes.get(origin, 0)
+    @property
+    def frozen_bytes(self) -> int:
+        """Return the size of what is being written of all partitions."""
+        return sum(self._frozen_bytes.values())
 
     async def _write(
         self, worker: PartitionWorker, frozen: Frozen, sent: set[tuple[str, int]]
@@ -255,7 +259,7 @@ class Ownership:
             self._lost.pop(origin, None)
             self._observer.committed(worker, committed)
             if self.workers.get(origin) is worker:
-                await self._departures.committed(worker, committed, sent)
+                self._departures.release(worker, committed, sent)
         del self._writes[origin], self._frozen_bytes[origin]
 
     def _lose(self, worker: PartitionWorker, error: StreamprocError) -> None:

@@ -153,9 +153,9 @@ class PartitionLog:
         """Return the records whose outbox may not have left, in order of n."""
         return self._session.unsent
 
-    def note_sent(self) -> None:
-        """Note that every outbox up to the head has left; a hint, which may be lost."""
-        self._run(self._session.note_sent())
+    def note_sent(self, n: int) -> None:
+        """Note that every outbox up to record `n` has left; a hint, which may be lost."""
+        self._run(self._session.note_sent(n))
 
     def clean(self) -> None:
         """Delete staging and snapshots that nobody can need any more (S11)."""

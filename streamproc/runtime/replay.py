@@ -129,4 +129,4 @@ class Replay:
 
     def _commit(self, worker: PartitionWorker, reason: FlushReason) -> None:
         self._parts.observer.committed(worker, worker.commit(reason))
-        worker.note_sent()
+        worker.note_sent(worker.head.n)

@@ -191,26 +191,21 @@ class Service:
     async def _commit_if_full(self) -> None:
         """Under the turn: commit whoever holds most while all hold too much together.
 
-        What is being written is held, too; it is waited for before more is.
+        Half of the bound is for what is being written beside; only if both halves are full
+        is it waited for.
         """
         owner, buffer = self._owner, self._options.buffer
         held = {origin: worker.held_bytes for origin, worker in self.workers.items()}
-        whole = {
-            origin: size + owner.frozen_bytes(origin) for origin, size in held.items()
-        }
-        if buffer.fullest(whole) is None:
-            return
-        await owner.all_settled()
-        fullest = buffer.fullest(held)
+        if buffer.fullest({**held, None: owner.frozen_bytes}) is not None:
+            await owner.all_settled()
+        fullest = buffer.halved.fullest(held)
         if fullest is not None and fullest in self.workers:
             await owner.flush(self.workers[fullest], FlushReason.BUFFER)
 
     async def _delivered(self, origin: TopicPartition) -> None:
-        async with self._owner.turn:
-            worker = self.workers.get(origin)
-            # A commit under way asks for itself when it is done.
-            if worker is not None and await self._owner.settled(worker):
-                await self._departures.delivered(worker)
+        worker = self.workers.get(origin)
+        if worker is not None:
+            await self._departures.delivered(worker)
 
     # --- timers -----------------------------------------------------------------------
 

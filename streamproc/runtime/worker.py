@@ -146,8 +146,8 @@ class Committed:
 class PartitionWorker:
     """The state of one assigned partition.
 
-    `write` and `note_sent` may run in another thread than the rest, one of them at a time;
-    between `freeze` and the end of `write` nothing else may ask for the log.
+    `write` and `note_sent` may run in another thread than the rest, one after the other; between
+    `freeze` and the end of `write` nothing else may ask for the log.
     """
 
     def __init__(
@@ -266,9 +266,9 @@ class PartitionWorker:
         """Return the records whose alerts may not have left, in order."""
         return self._log.unsent()
 
-    def note_sent(self) -> None:
-        """Note that every alert up to the head has left."""
-        self._log.note_sent()
+    def note_sent(self, n: int) -> None:
+        """Note that every alert up to record `n` has left."""
+        self._log.note_sent(n)
 
     # --- folding ------------------------------------------------------------------
 

@@ -431,7 +431,7 @@ def test_records_with_an_outbox_stay_unsent_until_noted() -> None:
     again = _session("b")
     _open(shelf, again)
     assert [r.n for r in again.unsent] == [1]
-    _play(again.note_sent(), shelf)
+    _play(again.note_sent(again.head.n), shelf)
     assert again.unsent == ()
     third = _session("c")
     _open(shelf, third)
