@@ -151,9 +151,9 @@ def _offset(column: int, k: int) -> int:
 @kernel
 def _offsets_ascend(column: int, count: int) -> bool:
     """Tell whether `count` texts lie one after the other inside the text buffer."""
-    if count == 0:
-        return True
     size = load_i64(column + 8 * OFFSETS_SIZE)
+    if count == 0 and size == 0:
+        return True
     if count > ROWS_MAX or size < (count + 1) * load_i64(column + 8 * OFFSET_BYTES):
         return False
     before = _offset(column, 0)

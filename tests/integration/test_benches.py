@@ -11,7 +11,7 @@ from bench import endtoend, theodolite
 from bench.bulk import Bulk
 from bench.load import Stream
 from streamproc.connectors.clock import SystemClock
-from streamproc.connectors.kafka_produce import KafkaProduce
+from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.values import Records, TopicPartition
 from streamproc.testing.kafka_broker import ApacheKafka, KafkaUnavailable, jars
@@ -57,6 +57,10 @@ async def sent_and_read(
 ) -> tuple[dict[str, float], list[Records]]:
     async with KafkaProduce(kafka.connection) as producer:
         await producer.create_topics([stream.topic], PARTITIONS)
+        # `Bulk` never sends again: every partition is to have its leader before.
+        await producer.send(
+            [Message(stream.topic, b"first", partition=p) for p in range(PARTITIONS)]
+        )
     told = await Bulk(stream).run()
     source, recorder = (
         KafkaSource(options_for(kafka.connection, topics=(stream.topic,))),
@@ -64,7 +68,7 @@ async def sent_and_read(
     )
     await source.start(recorder)
     await until_assigned(source, recorder)
-    open_at(source, 0, *(TopicPartition(stream.topic, p) for p in range(PARTITIONS)))
+    open_at(source, 1, *(TopicPartition(stream.topic, p) for p in range(PARTITIONS)))
     found = await take(source, stream.total)
     await source.stop()
     return told, found

@@ -278,3 +278,32 @@ def test_every_stream_framed_like_the_first_is_matched(kind: Any) -> None:
 
     assert found == outcome(casts.decode(records_of(batch)))
     assert (direct.kept, direct.matched) == (1, BATCH - 1)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["hostile", "trusted"])
+def test_any_word_of_a_stream_without_units_may_be_negative(
+    options: ArrowOptions,
+) -> None:
+    """Also the offset that a dictionary without entries has."""
+    none = pa.DictionaryArray.from_arrays(
+        pa.array([None, None], pa.int32()), pa.array([], pa.string())
+    )
+    whole = pa.RecordBatch.from_pydict(
+        {
+            "device": pa.array(["d1", "d2"]),
+            "property": pa.array(["pm10", "no2"]),
+            "time": pa.array(range(2), pa.timestamp("ms", "UTC")),
+            "value": pa.array([0.5, 1.5]),
+            "unit": none,
+        }
+    )
+    plain = stream_of([whole])
+    batch = [plain] + [
+        plain[:at] + b"\xff" * 4 + plain[at + 4 :] for at in range(0, len(plain), 4)
+    ]
+    direct, casts = Counted(options), Casts(options)
+
+    found = outcome(direct.decode(records_of(batch)))
+
+    assert found == outcome(casts.decode(records_of(batch)))
+    assert direct.kept + direct.matched > 30
