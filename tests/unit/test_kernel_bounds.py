@@ -25,6 +25,10 @@ EXEMPT: dict[str, str] = {}
 """Kernels that no such run has to meet, and why."""
 
 
+OURS = ("NUMBA_BOUNDSCHECK", "HYPOTHESIS_PROFILE")
+"""Not inherited: the long profile would make the checked run one of half an hour."""
+
+
 def checked(
     cache: Path, *arguments: str, on: bool = True, seen: Path | None = None
 ) -> str:
@@ -34,7 +38,7 @@ def checked(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={
-            **{k: v for k, v in os.environ.items() if k != "NUMBA_BOUNDSCHECK"},
+            **{k: v for k, v in os.environ.items() if k not in OURS},
             "NUMBA_CACHE_DIR": str(cache),
             **mode,
             SEEN: str(seen),
