@@ -27,7 +27,6 @@ from tests.support.service import (
 
 P0 = TopicPartition(RAZLOG, 0)
 P1 = TopicPartition(RAZLOG, 1)
-BOTH = frozenset({P0, P1})
 EACH = FlushPolicy(rows_max=1)
 TO_END = ServiceOptions(until_end=True)
 WAIT_S = 60
