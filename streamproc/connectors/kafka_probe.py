@@ -12,10 +12,15 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as AioTopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
 from streamproc.connectors.kafka_connect import why_unreachable
 from streamproc.connectors.kafka_records import columnar, nothing
+from streamproc.connectors.kafka_rights import READING, forbidden
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.core.ports import Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
@@ -128,6 +133,9 @@ class KafkaProbe:
         except KafkaError as error:
             if error.retriable or self._consumer is None:
                 raise await why_unreachable(self._connection) from error
+            if isinstance(error, TopicAuthorizationFailedError):
+                user = self._connection.security.username
+                raise forbidden(user, "topic", partition.topic, READING) from error
             msg = f"Kafka: {partition.source}: {type(error).__name__}: {error}"
             raise WorldError(msg) from error
         finally:

@@ -21,13 +21,20 @@ knowing whether a record was created are no faults: only opening the log again t
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from streamproc.core.chain import Genesis
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Bounds
 from streamproc.core.values import TopicPartition
-from streamproc.errors import Fenced, SourceMismatch, StreamprocError, Unreachable
+from streamproc.errors import (
+    Fenced,
+    Forbidden,
+    SourceMismatch,
+    StreamprocError,
+    Unreachable,
+)
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.departures import Departures
 from streamproc.runtime.opening import (
@@ -304,13 +311,21 @@ class Ownership:
 
     async def overtaken(self, error: SourceMismatch) -> None:
         """Stop the partition whose position is gone, but keep what it has consumed."""
+        await self._stop_in_order(error, lambda origin: origin.source == error.source)
+
+    async def forbidden(self, error: Forbidden) -> None:
+        """Stop a topic that we may not read any more, but keep what it has consumed."""
+        if not any(origin.topic == error.topic for origin in self.workers):
+            self._observer.failed("reading", "forbidden", str(error))
+        await self._stop_in_order(error, lambda origin: origin.topic == error.topic)
+
+    async def _stop_in_order(
+        self, error: StreamprocError, concerned: Callable[[TopicPartition], bool]
+    ) -> None:
         async with self.turn:
             for origin, worker in list(self.workers.items()):
-                if origin.source != error.source:
-                    continue
-                if not await self.finished(worker):
-                    return
-                self.stop(origin, error)
+                if concerned(origin) and await self.finished(worker):
+                    self.stop(origin, error)
 
     def raise_if_nothing_is_left(self) -> None:
         """Raise the first fault once every partition of ours has stopped.
