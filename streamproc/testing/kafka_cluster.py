@@ -29,6 +29,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # typed, but t
     NewPartitions,
     ResourcePatternType,
     ResourceType,
+    ScramMechanism,
+    UserScramCredentialDeletion,
 )
 
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaSecurity
@@ -319,6 +321,12 @@ class KafkaCluster:
             AclPermissionType.ANY,
         )
         for asked in self._admin().delete_acls([anything]).values():
+            asked.result(_ASK_S)
+
+    def remove(self, user: str) -> None:
+        """Take a user's password away: nobody can log in as that user any more."""
+        deletion = UserScramCredentialDeletion(user, ScramMechanism.SCRAM_SHA_512)
+        for asked in self._admin().alter_user_scram_credentials([deletion]).values():
             asked.result(_ASK_S)
 
     # --- plumbing -----------------------------------------------------------------------

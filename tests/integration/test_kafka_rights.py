@@ -17,14 +17,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import TopicAuthorizationFailedError
 
+from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
+from streamproc.connectors.kafka_source import KafkaSource
+from streamproc.core.flush import FlushPolicy
 from streamproc.core.values import TopicPartition
-from streamproc.errors import WorldError
+from streamproc.errors import Forbidden, WorldError
+from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.kafka_cluster import SESSION_MS, KafkaCluster
-from tests.support.kafka import certificates, fresh, started
-from tests.support.service import accounted, published, reading
+from tests.support.kafka import certificates, fresh, options_for, started
+from tests.support.service import Rig, accounted, definition, published, reading
 
 USERS = (
     "whole",
@@ -36,8 +40,12 @@ USERS = (
     "half",
     "wrong",
     "short",
+    "revoked",
+    "removed",
+    "expelled",
 )
 COUNT = 300
+ENDS_S = 120.0
 PROPAGATION = 40
 """How often to ask whether a right has arrived: brokers learn of it a moment later."""
 
@@ -304,7 +312,7 @@ async def test_a_missing_right_is_named_with_the_command_that_gives_it(
         rights = {name: given for name, given in rights.items() if wanted not in name}
     await town.allow(rights)
 
-    ran, checked = await town.run(), await town.check()
+    ran, checked = await asyncio.gather(town.run(), town.check())
 
     told = [word.format(stem=town.stem) for word in words]
     for said in (ran, checked):
@@ -369,7 +377,7 @@ async def test_a_handshake_that_fails_says_what_to_do(
     if fault == "password":
         town.password = "guessed-it"  # noqa: S105 (wrong on purpose)
 
-    ran, checked = await town.run(), await town.check()
+    ran, checked = await asyncio.gather(town.run(), town.check())
 
     for said in (ran, checked):
         said.refused(*words)
@@ -398,3 +406,98 @@ async def test_a_log_in_that_ends_costs_no_record(
     assert summary["seconds"] > 2 * SESSION_MS / 1000, summary
     every = [(f"{topic}/0", n) for topic in town.topics for n in range(COUNT)]
     assert accounted(tmp_path / "data") == sorted(every)
+
+
+# --- what is taken away while the service runs -------------------------------------------
+
+
+def rig(town: Town, connection: KafkaConnection) -> Rig:
+    """The service in this process, committing every 50 rows; it runs until it is stopped."""
+    source = KafkaSource(
+        options_for(connection, topics=town.topics, group=town.group, records_max=50)
+    )
+    cities = zip(town.topics, ("razlog", "ange"), strict=True)
+    return Rig(
+        town.folder / "data",
+        source,
+        SystemClock(),
+        definition=definition(topic_cities=tuple(cities)),
+        options=ServiceOptions(tick_us=100_000),
+        flush=FlushPolicy(rows_max=50),
+    )
+
+
+def steps(run: Rig, town: Town) -> tuple[int, ...]:
+    """Return how far each topic was read."""
+    places = [TopicPartition(topic, 0) for topic in town.topics]
+    return tuple(run.watch.stepped_to.get(place, 0) for place in places)
+
+
+async def test_a_topic_that_is_taken_away_leaves_the_others_going(
+    cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    town = Town(tmp_path, cluster, "revoked")
+    await town.fill()
+    await town.allow(town.manual)
+    run = rig(town, cluster.connection("revoked"))
+    kept, lost = town.topics
+    rest = town.manual
+    del rest[f"topic:{town.stem}."]
+
+    task = asyncio.create_task(run.service.run())
+    await run.watch.until(lambda: steps(run, town) == (COUNT, COUNT))
+    await asyncio.to_thread(cluster.forbid_everything, "revoked")
+    await asyncio.to_thread(
+        cluster.allow, "revoked", {**rest, f"topic:{kept}": "READ DESCRIBE"}
+    )
+    await run.watch.until(lambda: run.service.stopped)
+    await town.fill()
+    await run.watch.until(lambda: steps(run, town)[0] == 2 * COUNT)
+    run.service.stop()
+    with pytest.raises(Forbidden, match=f"lacks Read and Describe on topic {lost}"):
+        await task
+
+    assert list(run.service.stopped) == [TopicPartition(lost, 0)]
+    every = [(f"{kept}/0", n) for n in range(2 * COUNT)]
+    every += [(f"{lost}/0", n) for n in range(COUNT)]
+    assert accounted(tmp_path / "data") == sorted(every)
+
+
+async def test_a_password_that_is_taken_away_ends_the_service_and_says_so(
+    cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    town = Town(tmp_path, cluster, "removed")
+    await town.fill()
+    await town.allow(town.manual)
+    ours = replace(
+        cluster.connection("removed"), bootstrap_servers=cluster.short_servers
+    )
+    run = rig(town, ours)
+
+    task = asyncio.create_task(run.service.run())
+    await run.watch.until(lambda: steps(run, town) == (COUNT, COUNT))
+    await asyncio.to_thread(cluster.remove, "removed")
+    async with asyncio.timeout(ENDS_S):
+        with pytest.raises(WorldError, match="refused user 'removed'"):
+            await task
+
+    every = [(f"{topic}/0", n) for topic in town.topics for n in range(COUNT)]
+    assert accounted(tmp_path / "data") == sorted(every)
+
+
+async def test_a_group_that_is_taken_away_ends_the_service_and_says_so(
+    cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    town = Town(tmp_path, cluster, "expelled")
+    await town.fill()
+    await town.allow(town.manual)
+    run = rig(town, cluster.connection("expelled"))
+    rest = {name: given for name, given in town.manual.items() if "group" not in name}
+
+    task = asyncio.create_task(run.service.run())
+    await run.watch.until(lambda: steps(run, town) == (COUNT, COUNT))
+    await asyncio.to_thread(cluster.forbid_everything, "expelled")
+    await asyncio.to_thread(cluster.allow, "expelled", rest)
+    async with asyncio.timeout(ENDS_S):
+        with pytest.raises(WorldError, match=r"lacks .*Read on group"):
+            await task

@@ -25,21 +25,12 @@ from tests.support.configs import LEAST, faults
 from tests.support.service import ANGE, RAZLOG, START_US, Rig, accounted, published
 
 CORPUS = (
-    *("../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "a\\b", "C:\\x", "~root"),
-    *("x\0y", "a\nb", "\x1b[31mred", "\u202egnp.exe", "\ufeffbom", "", " ", "x" * 300),
-    *("city=ange", "city=ange/date=2026-01-01", "__HIVE_DEFAULT_PARTITION__", "a=b"),
-    *(
-        "%2e%2e%2fange",
-        "..%c0%af",
-        "․․／ange",
-        "ａｎｇｅ",
-        "e\u0301",
-        "é",
-        "Åne",
-        "null",
-    ),
-    *("_streamproc", "staging", 'x"} 1\nstreamproc_forged{a="', "{{7*7}}", "$(id)"),
-)
+    "../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "a\\b", "C:\\x", "~root",
+    "x\0y", "a\nb", "\x1b[31mred", "\u202egnp.exe", "\ufeffbom", "", " ", "x" * 300,
+    "city=ange", "city=ange/date=2026-01-01", "__HIVE_DEFAULT_PARTITION__", "a=b",
+    "%2e%2e%2fange", "..%c0%af", "\u2024\u2024\uff0fange", "\uff41nge", "e\u0301", "\xe9",
+    "null", "_streamproc", "staging", 'x"} 1\nstreamproc_forged{a="', "{{7*7}}", "$(id)",
+)  # fmt: skip
 """What P6 and P7 found that path builders do to their writers, and relatives of it."""
 
 FILE = re.compile(
@@ -104,7 +95,7 @@ async def test_the_whole_corpus_at_once_stays_where_it_belongs(tmp_path: Path) -
     assert_inside(tmp_path, root)
     assert len(accounted(root)) == len(CORPUS)
     kept = {row["device"] for row in published(root, "readings")}
-    assert {"../../etc/passwd", "e\u0301", "é", "city=ange"} <= kept  # told apart
+    assert {"../../etc/passwd", "e\u0301", "\xe9", "city=ange"} <= kept  # told apart
 
 
 @pytest.mark.parametrize("slug", [name for name in CORPUS if "\0" not in name])

@@ -104,6 +104,31 @@ def test_the_brokers_we_start_and_ship_are_no_older_than_their_fixes() -> None:
         assert Version(found) >= Version(KAFKA_FIXED)
 
 
+# --- control 22: the container and the unit ----------------------------------------------
+
+
+def test_container_and_unit_may_do_next_to_nothing() -> None:
+    compose = (CHECKOUT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    ours = compose.split("  streamproc:\n")[1].split("\n\n")[0]
+    for line in ("read_only: true", "cap_drop: [ALL]", "mem_limit: 2g",
+                 'security_opt: ["no-new-privileges:true"]',
+                 'ports: ["127.0.0.1:9464:9464"]'):  # fmt: skip
+        assert f"    {line}\n" in ours, line
+    assert not re.search(r"privileged|cap_add|docker\.sock|network_mode|pid:", ours)
+
+    dockerfile = (CHECKOUT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    assert "\nUSER ${UID}:${UID}\n" in dockerfile
+    assert not re.search(
+        r"^ADD |curl|wget|--trusted-host|chmod 777", dockerfile, re.MULTILINE
+    )
+
+    unit = (CHECKOUT / "deploy" / "streamproc.service").read_text(encoding="utf-8")
+    for line in ("User=streamproc", "NoNewPrivileges=yes", "CapabilityBoundingSet=",
+                 "ProtectSystem=strict", "PrivateTmp=yes", "MemoryMax=2G",
+                 "SystemCallFilter=@system-service"):  # fmt: skip
+        assert f"\n{line}\n" in unit, line
+
+
 # --- control 23: what is installed is what was locked -----------------------------------
 
 
