@@ -120,7 +120,8 @@ class KafkaAdmin:
     ) -> Mapping[str, frozenset[str] | None]:
         """Return the operations we may do on each topic, as Kafka names them (`READ`).
 
-        None where that is not known: a broker without rights, a topic that is not there.
+        None where that is not known: a broker without rights, a topic that is not there,
+        no answer in time. Raises nothing.
         """
         if not names:
             return {}
@@ -150,8 +151,6 @@ class KafkaAdmin:
     ) -> frozenset[str] | None:
         try:
             found = (await self._answer(what, future)).authorized_operations
-        except Unreachable:
-            raise
         except WorldError as error:
             return frozenset() if _code(error) == refusal else None
         return frozenset(right.name for right in found) if found else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamproc.connectors.kafka_admin import KafkaAdmin, TopicFacts
-from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_connect import why_no_address, why_unreachable
 from streamproc.connectors.kafka_rights import lacking, told
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.errors import WorldError
@@ -47,8 +47,8 @@ class ConnectionReport:
 async def check_connection(options: KafkaOptions) -> ConnectionReport:
     """Connect once and report; a cluster that does not answer is a fault, not an error."""
     # librdkafka keeps a refused password or certificate to itself until its time is up.
-    refusal = await why_unreachable(options.connection)
-    if not refusal.retriable:
+    refusal = await why_no_address(options.connection)
+    if refusal is not None:
         return ConnectionReport(reachable=False, faults=(str(refusal),))
     async with KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s) as admin:
         try:

@@ -56,6 +56,14 @@ async def why_unreachable(connection: KafkaConnection) -> WorldError:
     return kind("Kafka: " + "; ".join(str(error) for error in final or findings))
 
 
+async def why_no_address(connection: KafkaConnection) -> WorldError | None:
+    """Return why no bootstrap address lets us in, None as soon as one does."""
+    for host, port, _ in collect_hosts(connection.bootstrap_servers, randomize=False):
+        if await _try(connection, host, port) is None:
+            return None
+    return await why_unreachable(connection)
+
+
 async def _try(connection: KafkaConnection, host: str, port: int) -> WorldError | None:
     arguments: dict[str, Any] = connection.aiokafka()
     for other in ("bootstrap_servers", "retry_backoff_ms"):  # not a connection's

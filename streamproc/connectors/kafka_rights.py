@@ -31,10 +31,8 @@ class Lack:
 async def lacking(admin: KafkaAdmin, options: KafkaOptions) -> Sequence[Lack]:
     """Return what we lack; nothing where the broker does not tell rights.
 
-    A topic that does not exist (yet) lacks nothing if its name is covered.
-
-    Raises:
-        Unreachable: no answer.
+    A topic that does not exist (yet) lacks nothing if its name is covered. Nor does what
+    nobody answers for: a cluster that is mending itself must not keep us from starting.
     """
     names = sorted({*options.topics, *options.expected})
     alerts = options.alert_topic

@@ -36,7 +36,7 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 | A12 | recorded: health is progress against `bounds`, judged by the runtime |
 | A13 | every assignment begins paused, at a placeholder position |
 | A14 | no transactions here; `kafka_produce` is idempotent only |
-| A15 | recorded: expired sessions reconnect with the same password |
+| A15 | expired sessions reconnect with the same password |
 | A16 | recorded: new certificates need a restart (one context per client) |
 | A17 | fetch limits 4 MiB a partition, 16 MiB a broker; received into arenas |
 | A18 | `kafka_client.finish` has its own limit and survives `CancelledError` |

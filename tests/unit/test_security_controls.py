@@ -39,7 +39,7 @@ def rows() -> dict[int, str]:
 
 
 @functools.cache
-def tests_of(path: Path) -> frozenset[str]:
+def names_in(path: Path) -> frozenset[str]:
     """Return the names of a file's tests, without importing it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -62,7 +62,7 @@ def test_every_test_that_the_table_names_exists() -> None:
     missing = [
         f"{file}::{name}"
         for file, name in cited
-        if not (CHECKOUT / file).is_file() or name not in tests_of(CHECKOUT / file)
+        if not (CHECKOUT / file).is_file() or name not in names_in(CHECKOUT / file)
     ]
     assert not missing
 
