@@ -128,8 +128,8 @@ async def test_a_payload_that_names_another_city_stays_in_its_topics(
 async def test_devices_are_neither_labels_of_metrics_nor_lines_of_the_log(
     tmp_path: Path,
 ) -> None:
-    """A thousand names of all kinds, and the page is as long as with three."""
-    few = await _watched(tmp_path / "few", ["a", "b", "c"])
+    """A thousand names more, and the page is as long as before."""
+    few = await _watched(tmp_path / "few", CORPUS)
     many = await _watched(tmp_path / "many", [*CORPUS, *(f"d{n}" for n in range(1000))])
 
     assert _series(many[0]) == _series(few[0])
