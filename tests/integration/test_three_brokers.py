@@ -151,12 +151,14 @@ async def test_a_group_whose_coordinator_is_killed_goes_on_at_another(
             await fill(region.admin, topic, 2, 50)
             await second.watch.until(lambda: second.watch.stepped_to.get(given) == 350)
         after = await asyncio.to_thread(region.cluster.coordinator, group)
+        await first.watch.until(lambda: len(first.service.workers) == 2)
+        await fill(region.admin, topic, 2, 50)
         await first.watch.until(
-            lambda: sorted(first.watch.stepped_to.values()) == [350, 350]
+            lambda: sorted(first.watch.stepped_to.values()) == [400, 400]
         )
 
     assert after != before
-    assert accounted(tmp_path) == every(topic, [350, 350])
+    assert accounted(tmp_path) == every(topic, [400, 400])
     verified_logs(tmp_path)
 
 
