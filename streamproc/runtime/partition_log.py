@@ -186,8 +186,8 @@ class PartitionLog:
                 return store.create(path, data)
             case Read(path):
                 return store.read(path)
-            case List(folder):
-                return store.list(folder)
+            case List(folder, after):
+                return store.list(folder, after)
             case Stage(path, content):
                 return store.stage(path, content)
             case Publish(staged, final, size, sha256):

@@ -84,8 +84,9 @@ class RenameForLink(Durability):
 class BelievesWhatItLists(Durability):
     """Does not sync the folder of records that somebody else linked."""
 
-    def list(self, folder: str) -> Operations[Any]:
-        return _without(super().list(folder), lambda op: isinstance(op, SyncDir))
+    def list(self, folder: str, after: str = "") -> Operations[Any]:
+        plan = super().list(folder, after)
+        return _without(plan, lambda op: isinstance(op, SyncDir))
 
 
 class SettlesOnlyItsOwnLinks(Durability):

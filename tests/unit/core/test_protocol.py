@@ -71,11 +71,11 @@ class Shelf:
                 return Created.EXISTS if taken else Created.CREATED
             case Read(path):
                 return self.files.get(path)
-            case List(folder):
+            case List(folder, after):
                 return [
                     StoredFile(path, len(data))
                     for path, data in sorted(self.files.items())
-                    if path.startswith(f"{folder}/")
+                    if path.startswith(f"{folder}/") and path > after
                 ]
             case Stage(path, bytes(data)):
                 self.files[path] = data
