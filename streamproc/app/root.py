@@ -84,6 +84,20 @@ class Root:
 
     def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:
         """Return a worker of one partition; nothing is read or written yet."""
+        tools = WorkerTools(
+            log=self.make_log(origin, topic_id),
+            make_writer=self._make_writer,
+            store=self.store,
+            clock=self.clock,
+            read_readings=lambda files: read_readings(self.store, files),
+            zones=zones_of,
+            failpoint=self.failpoint,
+        )
+        options = WorkerOptions(self._settings.flush, self._settings.snapshot)
+        return PartitionWorker(origin, tools, options)
+
+    def make_log(self, origin: TopicPartition, topic_id: str) -> PartitionLog:
+        """Return the commit log of one partition; nothing is read or written yet."""
         job = self._settings.definition.job
         identity = LogIdentity(
             job=job,
@@ -95,20 +109,9 @@ class Root:
             state_version=STATE_VERSION,
         )
         folder = log_folder(job, origin.topic, topic_id, origin.partition)
-        log = PartitionLog(
+        return PartitionLog(
             self.store, folder, identity, lambda: uuid4().hex, self.failpoint
         )
-        tools = WorkerTools(
-            log=log,
-            make_writer=self._make_writer,
-            store=self.store,
-            clock=self.clock,
-            read_readings=lambda files: read_readings(self.store, files),
-            zones=zones_of,
-            failpoint=self.failpoint,
-        )
-        options = WorkerOptions(self._settings.flush, self._settings.snapshot)
-        return PartitionWorker(origin, tools, options)
 
     def _make_writer(self, definition: Definition) -> ParquetWriter:
         output = self._settings.output

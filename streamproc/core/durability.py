@@ -217,9 +217,7 @@ class Durability:
         data: bytes | None = yield ReadFile(path)
         return data
 
-    def list(
-        self, folder: str, after: str = ""
-    ) -> Operations[tuple[StoredFile, ...]]:
+    def list(self, folder: str, after: str = "") -> Operations[tuple[StoredFile, ...]]:
         """Walk, then sync the folder, so that no name in it can vanish any more."""
         files: tuple[StoredFile, ...] = yield Walk(folder, after)
         if files and not (yield SyncDir(folder)):
