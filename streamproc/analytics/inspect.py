@@ -147,7 +147,7 @@ def _partition(log: LogFolder) -> PartitionSummary:
         file_bytes=sums.file_bytes,
         snapshot=None if ref is None else _snapshot(ref),
         refold_readings=recovery.readings,
-        restore_seconds=round(recovery.seconds, 3),
+        restore_seconds=recovery.seconds,
         unpublished=sum(
             not (log.root / entry.path).is_file()
             for record in records

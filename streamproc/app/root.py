@@ -22,6 +22,7 @@ from streamproc.core.chain import LogIdentity
 from streamproc.core.definition import STATE_VERSION, Definition
 from streamproc.core.ports import Decoder
 from streamproc.core.record import LogRecord, decode_record, log_folder
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.failpoint import failpoint_from
 from streamproc.runtime.partition_log import PartitionLog
@@ -110,7 +111,12 @@ class Root:
         )
         folder = log_folder(job, origin.topic, topic_id, origin.partition)
         return PartitionLog(
-            self.store, folder, identity, lambda: uuid4().hex, self.failpoint
+            self.store,
+            folder,
+            identity,
+            lambda: uuid4().hex,
+            self.failpoint,
+            Housekeeping(snapshots=self._settings.output.snapshots_kept),
         )
 
     def _make_writer(self, definition: Definition) -> ParquetWriter:

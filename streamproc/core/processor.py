@@ -359,7 +359,8 @@ class PartitionProcessor:
         for series whose city, property and unit are. All else closes now, partial. The name
         of a window that was closed this way stays bound: should a window of that name
         follow, what the watermark had reached counts as closed, so its readings are late
-        parts and no part 0 is published twice. Call `cut` first: late parts must be out.
+        parts and no part 0 is published twice. Episodes of rules, cities and series that go are
+        cleared. Call `cut` first: late parts must be out.
         """
         assert self._state.windows.late_cells == 0, "cut() comes before reconfigure()"
         keep = keeping.kept_under(
@@ -370,6 +371,9 @@ class PartitionProcessor:
         wanted[np.ix_(keep.series, np.array(keep.specs, np.int64))] = False
         closed = windows.evict(wanted, offset)
         alerts = self._judge_closed(closed, FINAL)
+        if self._definition.rules:
+            names, marks = self._state.series.names(), windows.state.city_us
+            alerts += self._alerts.end(names, definition, keep.series, (offset, marks))
         emission = self._decided(offset, closed, FINAL, alerts)
         keeping.retire(self._state, keep)
         tables = self._with_alerts(export(self._state, keep))

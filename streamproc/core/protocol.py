@@ -54,15 +54,13 @@ from streamproc.core.record import (
     record_name,
     sha256_hex,
 )
-from streamproc.core.squash import SQUASH_EVERY, Squasher, archive_path
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping, Squasher, archive_path
 from streamproc.core.state_versions import advice, can_read
 from streamproc.errors import Fenced, LogCorrupt, Unreachable
 
 # Each lost race means that another owner got a record in, so the group is reassigning
 # faster than we can list a log; the runtime starts over when it is assigned again.
 TAKEOVERS_MAX: Final = 16
-# The head's snapshot, and one before it for the operator who finds a damaged one.
-SNAPSHOTS_KEPT: Final = 2
 # Publishing again what is published costs a hash of each file, once, at the next start; the
 # hint costs two syncs and a rename of every commit.
 HINT_EVERY: Final = 8
@@ -86,12 +84,12 @@ class LogSession:
         folder: str,
         identity: LogIdentity,
         new_attempt: Callable[[], str],
-        squash_every: int = SQUASH_EVERY,
+        keeping: Housekeeping = HOUSEKEEPING,
     ) -> None:
         self.folder = folder
         self.identity = identity
         self._new_attempt = new_attempt
-        self._squash_every = squash_every
+        self._keeping = keeping
         self._chain = Chain(identity, NO_RECORD, NO_RECORD)
         self._squasher = self.squasher(folder, None, [])
         self._over: str | None = "not opened"
@@ -295,7 +293,7 @@ class LogSession:
         yield Reached("clean.before")
         while self._litter:
             yield Delete(self._litter.pop())
-        while len(self._chain.snapshots) > SNAPSHOTS_KEPT:
+        while len(self._chain.snapshots) > self._keeping.snapshots:
             yield Delete(self._chain.snapshots.pop(0).path)
         if self._cleans % SWEEP_EVERY == 0:
             yield from self.sweep()
@@ -322,7 +320,7 @@ class LogSession:
                 raise LogCorrupt(str(moved)) from moved
             msg = f"{self.log}: another owner has taken over"
             raise Fenced(msg) from moved
-        if squasher.collected < self._squash_every and not squasher.is_full:
+        if squasher.collected < self._keeping.squash_every and not squasher.is_full:
             return
         yield Reached("squash.before")
         squashed = yield from squasher.stage(self.head.n + 1, self.attempt, self._chain)

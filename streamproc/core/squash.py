@@ -17,6 +17,7 @@ The work is done in small steps after each commit, so that none of them waits fo
 hint `squashed` moves when the deleting is done: a listing begins after it.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from streamproc.core.archive import ArchiveWriter
@@ -34,8 +35,21 @@ from streamproc.core.record import (
 from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt
 
-SQUASH_EVERY: Final = 256
-"""Records an archive holds: what a start has to read is about as many, twice at most."""
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """What of a log is kept as it is.
+
+    Attributes:
+        squash_every: records an archive holds: a start reads about as many, twice at most.
+        snapshots: the head's, and those before it for whoever finds a damaged one.
+    """
+
+    squash_every: int = 256
+    snapshots: int = 2
+
+
+HOUSEKEEPING: Final = Housekeeping()
 
 ARCHIVE_BYTES: Final = 8 << 20
 """An archive is closed at this size before compression, however few its records."""

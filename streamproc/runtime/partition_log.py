@@ -32,7 +32,7 @@ from streamproc.core.effects import (
 from streamproc.core.ports import Failpoint, Store, no_failpoint
 from streamproc.core.protocol import LogSession
 from streamproc.core.record import LogRecord, SnapshotRef, file_stem
-from streamproc.core.squash import SQUASH_EVERY
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping
 from streamproc.core.state_versions import up_to_date
 from streamproc.core.values import OffsetSpan
 from streamproc.errors import LogCorrupt
@@ -57,7 +57,7 @@ class PartitionLog:
         new_attempt: returns a name that was never returned before, in any process; at
             least its first 8 characters go into file names.
         failpoint: called with the name of each step.
-        squash_every: records that one checkpoint replaces.
+        keeping: how much of the log stays as it is.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class PartitionLog:
         identity: LogIdentity,
         new_attempt: Callable[[], str],
         failpoint: Failpoint = no_failpoint,
-        squash_every: int = SQUASH_EVERY,
+        keeping: Housekeeping = HOUSEKEEPING,
     ) -> None:
         self._store = store
         self._failpoint = failpoint
-        self._session = LogSession(folder, identity, new_attempt, squash_every)
+        self._session = LogSession(folder, identity, new_attempt, keeping)
 
     @property
     def head(self) -> LogRecord:

@@ -31,6 +31,7 @@ from streamproc.core.record import (
     final_name,
     log_folder,
 )
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import AlertTransition, OffsetSpan
 from streamproc.errors import Fenced, StreamprocError, Unreachable
 from streamproc.testing.sim_checks import Checker, Violation
@@ -255,7 +256,7 @@ class Simulation:
             FOLDER,
             identity,
             lambda: f"{name}-{next(attempts)}".rjust(8, "0"),
-            self.squash_every,
+            Housekeeping(squash_every=self.squash_every),
         )
         self._processes[worker] = Process(
             worker,

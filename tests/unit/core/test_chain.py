@@ -172,7 +172,7 @@ def test_another_state_version_is_refused_until_a_snapshot_settles_it() -> None:
     chain.check_refold()
     chain.append(encode_record(COMMIT), "record")
 
-    with pytest.raises(LogCorrupt, match="version 2"):
+    with pytest.raises(LogCorrupt, match="state version 1, this program has 2"):
         chain.check_refold()
 
 

@@ -18,6 +18,7 @@ from streamproc.core.record import (
     record_name,
     sha256_hex,
 )
+from streamproc.core.squash import Housekeeping
 from streamproc.errors import Fenced, LogCorrupt
 from tests.support.logs import DEFINITION, FOLDER, attempts, earliest, identity
 from tests.support.records import an_alert
@@ -27,7 +28,7 @@ EVERY = 4
 
 
 def _session(owner: str = "a", every: int = EVERY) -> LogSession:
-    return LogSession(FOLDER, identity(owner), attempts(owner), every)
+    return LogSession(FOLDER, identity(owner), attempts(owner), Housekeeping(every))
 
 
 def _opened(shelf: Shelf, owner: str = "a", every: int = EVERY) -> LogSession:
@@ -367,3 +368,19 @@ def test_a_checkpoint_that_replaces_what_follows_it_is_refused() -> None:
 
     with pytest.raises(LogCorrupt):
         _opened(shelf, "b")
+
+
+def test_as_many_snapshots_stay_as_is_wanted() -> None:
+    shelf = Shelf()
+    keeping = Housekeeping(squash_every=EVERY, snapshots=3)
+    session = LogSession(FOLDER, identity(), attempts("a"), keeping)
+    play(session.open(DEFINITION, earliest), shelf)
+    for _ in range(3 * EVERY):
+        _commit(shelf, session)
+    play(session.clean(), shelf)
+
+    assert len([path for path in shelf.files if "/snap/" in path]) == 3
+    again = LogSession(FOLDER, identity("b"), attempts("b"), keeping)
+    play(again.open(DEFINITION, earliest), shelf)
+    _commit(shelf, again)
+    assert len([path for path in shelf.files if "/snap/" in path]) == 3
