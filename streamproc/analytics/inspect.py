@@ -106,9 +106,14 @@ def inspect(root: Path | str) -> RootSummary:
     at = Path(root)
     return RootSummary(
         root=str(root),
-        partitions=tuple(_partition(log) for log in find_logs(at)),
+        partitions=inspect_logs(at),
         datasets=tuple(_datasets(at)),
     )
+
+
+def inspect_logs(root: Path | str) -> tuple[PartitionSummary, ...]:
+    """Summarise the logs of a root alone; no published file is looked at."""
+    return tuple(_partition(log) for log in find_logs(Path(root)))
 
 
 # --- logs -----------------------------------------------------------------------------

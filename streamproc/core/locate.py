@@ -62,9 +62,11 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
     seen: list[int] | None = None
     for _ in range(LOOKS_MAX):
         numbers = record_numbers((yield List(log, after)), log)
+        # Nobody creates a record before all older ones are published, durably.
+        done = max(published, numbers[-1] - 1 if numbers else NO_RECORD)
         try:
             squashed, held = yield from newest_checkpoint(log, numbers)
-            chain = Chain(identity, published, sent, squashed)
+            chain = Chain(identity, done, sent, squashed)
             yield from _read_tail(log, chain, numbers, squashed, held)
         except Moved as moved:
             if numbers == seen:

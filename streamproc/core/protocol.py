@@ -302,13 +302,15 @@ class LogSession:
         yield from self.squash()
 
     def squashable(self) -> int:
-        """Return up to which record everything is in a snapshot, published and sent."""
+        """Return up to which record everything is in a snapshot, published and sent.
+
+        None is, while something is unpublished: no record is ever created before.
+        """
         chain = self._chain
-        bounds = [
-            records[0].n - 1 for records in (chain.unpublished, chain.unsent) if records
-        ]
-        snapshot = chain.snapshots[-1].n if chain.snapshots else NO_RECORD
-        return min([snapshot, *bounds])
+        if chain.unpublished or not chain.snapshots:
+            return NO_RECORD
+        newest = chain.snapshots[-1].n
+        return min(newest, chain.unsent[0].n - 1) if chain.unsent else newest
 
     def squash(self) -> Steps[None]:
         """Go on collecting; once there is enough of it, replace it by a checkpoint."""

@@ -22,7 +22,15 @@ from typing import Final
 
 from streamproc.core.archive import ArchiveWriter
 from streamproc.core.chain import OPENING, Chain
-from streamproc.core.effects import Delete, List, Read, Replace, Stage, Steps
+from streamproc.core.effects import (
+    Delete,
+    List,
+    Read,
+    Replace,
+    Settle,
+    Stage,
+    Steps,
+)
 from streamproc.core.locate import read_record
 from streamproc.core.record import (
     ArchiveRef,
@@ -179,6 +187,7 @@ class Squasher:
                     yield Delete(f"{self._log}/{record_name(n)}")
         if self._hint_due and not self._doomed and not self._unsure:
             assert self._before is not None
+            yield Settle()
             yield Replace(f"{self._folder}/squashed", b"%d\n" % self._before.through)
             self._hint_due = False
 

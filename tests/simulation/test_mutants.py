@@ -237,8 +237,9 @@ class SquashesUnsent(LogSession):
 
     def squashable(self) -> int:
         chain = self._chain
-        snapshot = chain.snapshots[-1].n if chain.snapshots else -1
-        return min([snapshot, *(r.n - 1 for r in chain.unpublished[:1])])
+        if chain.unpublished or not chain.snapshots:
+            return -1
+        return chain.snapshots[-1].n
 
 
 class SquashesUnpublished(LogSession):
@@ -255,8 +256,9 @@ class SquashesPastTheSnapshot(LogSession):
 
     def squashable(self) -> int:
         chain = self._chain
-        needed = [*chain.unpublished[:1], *chain.unsent[:1]]
-        return min([self.head.n, *(r.n - 1 for r in needed)])
+        if chain.unpublished:
+            return -1
+        return min([self.head.n, *(r.n - 1 for r in chain.unsent[:1])])
 
 
 class DeletesBeforeTheCheckpoint(LogSession):
