@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (row counts from footers)
 
 from streamproc.analytics.logs import LogFolder, Tail, find_logs
-from streamproc.core.record import Gap, LogRecord, SnapshotRef, Squashed
+from streamproc.core.record import LogRecord, SnapshotRef, Squashed
 from streamproc.core.restoring import Recovery
 from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt
@@ -23,6 +23,17 @@ class SnapshotSummary:
     next: int
     size: int
     state_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapSummary:
+    """Offsets `[start, next)` that somebody has given up, in record `n`: why, and who."""
+
+    n: int
+    start: int
+    next: int
+    reason: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class PartitionSummary:
     staging_bytes: int
     unsent: int
     squashed: int
-    gaps: tuple[Gap, ...]
+    gaps: tuple[GapSummary, ...]
     fault: str | None
 
 
@@ -163,7 +174,7 @@ def _partition(log: LogFolder) -> PartitionSummary:
         staging_bytes=sum(p.stat().st_size for p in staged),
         unsent=sum(bool(r.outbox) and r.n > sent for r in records),
         squashed=0 if squashed is None else squashed.through + 1,
-        gaps=tuple(sums.gaps),
+        gaps=tuple(GapSummary(g.n, g.start, g.next, g.reason, g.by) for g in sums.gaps),
         fault=tail.fault,
     )
 

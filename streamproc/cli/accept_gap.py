@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from streamproc.app.gap import write_gap
@@ -55,7 +56,7 @@ def accept_gap(
     )
     gap = gap_of(record)
     if as_json:
-        print_json(gap)
+        print_json(msgspec.to_builtins(gap))
     else:
         out.print(
             f"{topic} partition {partition}: record {gap.n} gives up offsets {gap.start} "

@@ -32,7 +32,7 @@ from streamproc.core.series import FoldedRows
 from streamproc.core.series_table import SeriesTable
 from streamproc.core.snapshot_read import load
 from streamproc.core.snapshot_write import Chunks, export, stream, whole
-from streamproc.core.state import State
+from streamproc.core.state import State, keep_all
 from streamproc.core.values import (
     AlertTransition,
     Counts,
@@ -310,7 +310,7 @@ class PartitionProcessor:
             self._install(self._origin, self._definition, self._zones, state)
             self._alerts = alerts
             keeping.hear(self._state, heard)
-        chunks = stream(self._state, keeping.keep_all(self._state))
+        chunks = stream(self._state, keep_all(self._state))
         for name, table in self._alerts.tables().items():
             chunks[_ALERTS + name] = iter([table])
         return chunks

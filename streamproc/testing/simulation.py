@@ -32,8 +32,9 @@ from streamproc.core.record import (
     log_folder,
 )
 from streamproc.core.squash import Housekeeping
-from streamproc.core.values import AlertTransition, OffsetSpan
+from streamproc.core.values import OffsetSpan
 from streamproc.errors import Fenced, StreamprocError, Unreachable
+from streamproc.testing.sim_alert import alert_of
 from streamproc.testing.sim_checks import Checker, Violation
 from streamproc.testing.sim_disk import SimDisk
 
@@ -431,7 +432,7 @@ class Simulation:
             snapshot = yield from session.stage_snapshot(state, lambda: digest)
         counts = RecordCounts(records=len(payloads), readings=len(payloads))
         alerts = tuple(
-            _alert(offset)
+            alert_of(f"{TOPIC}/0", offset)
             for offset, payload in enumerate(payloads, position)
             if payload % 4 == 0
         )
@@ -442,23 +443,3 @@ class Simulation:
             yield from session.squash()
         yield from session.publish()
         return total
-
-
-def _alert(offset: int) -> AlertTransition:
-    return AlertTransition(
-        alert_id=str(offset),
-        transition=0,
-        state="firing",
-        rule="r",
-        rule_version="v",
-        severity="warning",
-        city="even",
-        device="d",
-        property="p",
-        window=None,
-        event_us=offset,
-        value=None,
-        source=f"{TOPIC}/0",
-        offset=offset,
-        early=False,
-    )

@@ -101,7 +101,7 @@ def _oldest(root: Path) -> Path:
     return min((root / HOME / "archive").iterdir())
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "an archive is missing": lambda root: _oldest(root).unlink(),
     "an archive has another bit": lambda root: _flip(_oldest(root)),
     "an archive is cut": lambda root: _oldest(root).write_bytes(b""),

@@ -12,6 +12,7 @@ from streamproc.core.effects import Create, Effect, Read
 from streamproc.core.ports import StagedFile
 from streamproc.core.protocol import LogSession
 from streamproc.core.record import (
+    ArchiveRef,
     LogRecord,
     RecordCounts,
     decode_record,
@@ -102,7 +103,7 @@ def test_a_checkpoint_replaces_what_is_published_sent_and_in_a_snapshot() -> Non
 def test_the_archive_has_every_record_byte_for_byte() -> None:
     shelf = Shelf()
     session = _opened(shelf, every=3)
-    bytes_of = {}
+    bytes_of: dict[str, bytes] = {}
     for _ in range(12):
         _commit(shelf, session)
         bytes_of |= {p: d for p, d in shelf.files.items() if p.startswith(LOG)}
@@ -110,7 +111,8 @@ def test_the_archive_has_every_record_byte_for_byte() -> None:
 
     newest = _checkpoints(shelf)[-1].squashed
     assert newest is not None
-    ref, found = newest.archive, {}
+    ref: ArchiveRef | None = newest.archive
+    found: dict[int, bytes] = {}
     while ref is not None:
         data = shelf.files[ref.path]
         assert (len(data), sha256_hex(data)) == (ref.size, ref.sha256)
@@ -175,11 +177,12 @@ def test_squashing_waits_for_what_is_not_published() -> None:
 
 def test_takeovers_and_the_records_before_them_are_never_deleted() -> None:
     shelf = Shelf()
-    for owner in "abc":
-        session = _opened(shelf, owner, every=3)
+    session = _opened(shelf, "a", every=3)
+    for owner in "bc":
         for _ in range(5):
             _commit(shelf, session)
-    for _ in range(9):
+        session = _opened(shelf, owner, every=3)
+    for _ in range(14):
         _commit(shelf, session)
     _settle(shelf, session)
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from streamproc.core import definition as definitions
@@ -18,13 +19,13 @@ from streamproc.core.chain import NO_RECORD, Chain, Draft, Head, next_record
 from streamproc.core.definition import STATE_VERSION, Definition
 from streamproc.core.processor import PartitionProcessor
 from streamproc.core.record import (
-    RECORD_VERSION,
     LogRecord,
     SnapshotRef,
     decode_record,
     encode_record,
     sha256_hex,
 )
+from streamproc.core.record_versions import RECORD_VERSION
 from streamproc.core.values import Emission
 from streamproc.errors import LogCorrupt
 from streamproc.runtime.partition_log import read_tables
@@ -214,10 +215,11 @@ def test_state_without_a_way_from_it_or_from_the_future_is_refused_with_advice()
 
 def test_steps_are_taken_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = state_versions.SNAPSHOT_STEPS
-    monkeypatch.setitem(steps, 1, lambda tables: {**tables, "one": 1})
+    one = pa.table({"x": [1]})
+    monkeypatch.setitem(steps, 1, lambda tables: {**tables, "one": one})
     monkeypatch.setitem(steps, 2, lambda tables: {**tables, "two": tables["one"]})
 
-    assert state_versions.up_to_date({}, 1, "s", 3) == {"one": 1, "two": 1}
-    assert state_versions.up_to_date({}, 3, "s", 3) == {}
+    assert dict(state_versions.up_to_date({}, 1, "s", 3)) == {"one": one, "two": one}
+    assert dict(state_versions.up_to_date({}, 3, "s", 3)) == {}
     with pytest.raises(LogCorrupt, match="no migrator"):
         state_versions.up_to_date({}, 0, "s", 3)
