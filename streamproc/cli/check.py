@@ -98,13 +98,16 @@ def _restart(log: PartitionSummary) -> dict[str, object]:
         "source": f"{log.topic}/{log.partition}",
         "snapshot_bytes": 0 if log.snapshot is None else log.snapshot.size,
         "refold_readings": log.refold_readings,
-        "seconds": round(log.restore_seconds, 3),
+        "seconds": log.restore_seconds,
     }
 
 
 def _show_restart(logs: Sequence[PartitionSummary]) -> None:
     found = sorted(map(_restart, logs), key=lambda one: -float(str(one["seconds"])))
-    rows = [list(one.values()) for one in found[:RESTARTS_SHOWN]]
+    rows = [
+        [*list(one.values())[:-1], f"{one['seconds']:.1f}"]
+        for one in found[:RESTARTS_SHOWN]
+    ]
     total = sum(log.restore_seconds for log in logs)
     title = f"A start here: about {total:.1f} s for {len(logs)} partitions"
     columns = ["source", "snapshot B", "readings to fold again", "s"]

@@ -91,7 +91,7 @@ class LogSession:
         self._new_attempt = new_attempt
         self._keeping = keeping
         self._chain = Chain(identity, NO_RECORD, NO_RECORD)
-        self._squasher = self.squasher(folder, None, [])
+        self._squasher = self.squasher(folder, None, [], keeping.squash_every)
         self._over: str | None = "not opened"
         self._attempt: str | None = None
         self._litter: list[str] = []
@@ -174,7 +174,10 @@ class LogSession:
         found = yield from locate(self.folder, self.identity)
         self._chain = found.chain
         self._squasher = self.squasher(
-            self.folder, found.squashed, list(found.leftovers)
+            self.folder,
+            found.squashed,
+            list(found.leftovers),
+            self._keeping.squash_every,
         )
 
     def roll_forward(self) -> Steps[None]:
@@ -322,7 +325,7 @@ class LogSession:
                 raise LogCorrupt(str(moved)) from moved
             msg = f"{self.log}: another owner has taken over"
             raise Fenced(msg) from moved
-        if squasher.collected < self._keeping.squash_every and not squasher.is_full:
+        if not squasher.is_full:
             return
         yield Reached("squash.before")
         squashed = yield from squasher.stage(self.head.n + 1, self.attempt, self._chain)

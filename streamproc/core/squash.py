@@ -63,7 +63,7 @@ ARCHIVE_BYTES: Final = 8 << 20
 """An archive is closed at this size before compression, however few its records."""
 
 _DIGITS: Final = 20
-# Per commit: more than one of each, so that squashing catches up; few, so that nobody waits.
+# Per commit, where little waits: more than one of each, so that squashing catches up.
 READS_EACH: Final = 8
 DELETES_EACH: Final = 8
 
@@ -74,12 +74,18 @@ class Squasher:
     Args:
         squashed: what the newest checkpoint says.
         leftovers: records it has replaced and that may still have to be deleted.
+        squash_every: records of an archive.
     """
 
     def __init__(
-        self, folder: str, squashed: Squashed | None, leftovers: list[int]
+        self,
+        folder: str,
+        squashed: Squashed | None,
+        leftovers: list[int],
+        squash_every: int,
     ) -> None:
         self._folder = folder
+        self._squash_every = squash_every
         self._log = f"{folder}/log"
         self._before = squashed
         self._unsure = leftovers
@@ -106,11 +112,14 @@ class Squasher:
     def collect(self, through: int) -> Steps[None]:
         """Take a few more records, none after `through`, into the coming archive.
 
+        Half of what waits at least: owners that change often get there, too.
+
         Raises:
             Moved: a record of the chain is not there.
             LogCorrupt: it is another one than the chain had.
         """
-        for _ in range(READS_EACH):
+        waiting = through + 1 - self._first - self._archive.count
+        for _ in range(max(READS_EACH, waiting // 2)):
             n = self._first + self._archive.count
             if n > through or self.is_full:
                 return
@@ -128,13 +137,9 @@ class Squasher:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether the archive is large enough for its size alone."""
-        return self._archive.size >= ARCHIVE_BYTES
-
-    @property
-    def collected(self) -> int:
-        """Return how many records the coming archive holds."""
-        return self._archive.count
+        """Tell whether the coming archive holds enough to be written."""
+        enough = self._archive.count >= self._squash_every
+        return enough or self._archive.size >= ARCHIVE_BYTES
 
     # --- writing ----------------------------------------------------------------------
 
@@ -178,7 +183,8 @@ class Squasher:
 
     def tidy(self) -> Steps[None]:
         """Delete a few records that a checkpoint has replaced, then move the hint."""
-        for _ in range(DELETES_EACH):
+        waiting = len(self._doomed) + len(self._unsure)
+        for _ in range(max(DELETES_EACH, waiting // 4)):
             if self._doomed:
                 yield Delete(f"{self._log}/{record_name(self._doomed.pop(0))}")
             elif self._unsure:

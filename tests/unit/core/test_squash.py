@@ -351,6 +351,20 @@ def test_a_torn_archive_is_refused(cut: int) -> None:
         read_archive(whole + b"x", "here")
 
 
+def test_owners_that_change_often_squash_all_the_same() -> None:
+    shelf = Shelf()
+    for n in range(80):
+        session = _opened(shelf, f"o{n}", every=16)
+        _commit(shelf, session)
+        _commit(shelf, session)
+
+    newest = _checkpoints(shelf)[-1].squashed
+    assert newest is not None
+    assert session.head.n - newest.through < 3 * 16
+    tail = [n for n in _numbers(shelf) if n > newest.through]
+    assert len(tail) < 3 * 16
+
+
 def test_equal_records_give_equal_archives() -> None:
     first, second = (_texts(ArchiveWriter(None), [b"{}"]) for _ in range(2))
 
