@@ -25,7 +25,8 @@ from streamproc.analytics.verify_files import (
     read_rows,
 )
 from streamproc.core.definition import Definition
-from streamproc.core.record import FileEntry, LogRecord, log_folder
+from streamproc.core.record import FileEntry, LogRecord, Squashed, log_folder
+from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt
 
 DERIVED: Final = frozenset({"properties.parquet", "stations.parquet"})
@@ -44,7 +45,7 @@ class Report:
     Attributes:
         findings: one sentence each, empty if all is well.
         rows: rows of the verified files by dataset.
-        offsets: offsets consumed over all logs.
+        offsets: offsets consumed over all logs; `gap_offsets` of them were given up.
     """
 
     findings: tuple[str, ...]
@@ -53,6 +54,7 @@ class Report:
     files: int
     rows: dict[str, int]
     offsets: int
+    gap_offsets: int
 
     @property
     def ok(self) -> bool:
@@ -80,6 +82,7 @@ class _Verifier:
     rows: Counter[str] = field(default_factory=Counter)
     records: int = 0
     offsets: int = 0
+    gap_offsets: int = 0
     spans: dict[tuple[str, str], list[tuple[int, int, str]]] = field(
         default_factory=dict
     )
@@ -99,6 +102,7 @@ class _Verifier:
             files=len(self.named),
             rows=dict(self.rows),
             offsets=self.offsets,
+            gap_offsets=self.gap_offsets,
         )
 
     # --- one log ----------------------------------------------------------------------
@@ -107,7 +111,9 @@ class _Verifier:
         """Check records in order until the chain breaks; nothing after it can be trusted."""
         head: LogRecord | None = None
         definitions: dict[str, Definition] = {}
+        sums = Sums()
         try:
+            squashed = log.tail().squashed
             for record in log.records():
                 if head is None:
                     self._check_home(log, record)
@@ -117,11 +123,23 @@ class _Verifier:
                 before = record if head is None else head
                 self._check_record(log, record, definitions[before.definition])
                 head = record
+                sums.add(record)
+                if squashed is not None and record.n == squashed.through:
+                    self._check_squashed(log, squashed, sums, record)
         except LogCorrupt as error:
             self.findings.append(str(error))
         if head is not None:
             self._check_snapshot(head)
             self._note_span(head)
+
+    def _check_squashed(
+        self, log: LogFolder, squashed: Squashed, sums: Sums, last: LogRecord
+    ) -> None:
+        """Compare what the newest checkpoint says with the records it has replaced."""
+        if (squashed.totals, squashed.next) != (sums.totals(), last.next):
+            self.findings.append(
+                f"{log.folder}: its checkpoint does not add up to records 0 to {last.n}"
+            )
 
     def _check_home(self, log: LogFolder, record: LogRecord) -> None:
         home = log_folder(record.job, record.topic, record.topic_id, record.partition)
@@ -140,6 +158,8 @@ class _Verifier:
         self, log: LogFolder, record: LogRecord, definition: Definition
     ) -> None:
         self.records += 1
+        if record.kind == "gap":
+            self.gap_offsets += record.next - record.start
         where = f"{log.folder} record {record.n}"
         self.findings.extend(f"{where}: {what}" for what in _count_faults(record))
         placement = Placement.of(record, definition)
@@ -233,6 +253,8 @@ def _count_faults(record: LogRecord) -> Iterator[str]:
             f"{counts.records} records are not {counts.decoded} decoded, "
             f"{counts.quarantined} quarantined and {counts.ignored} ignored"
         )
+    if record.kind == "gap" and (counts.records or record.files):
+        yield "a gap that holds records or files"
     if record.kind != "gap" and span != counts.records + counts.skipped:
         yield (
             f"{span} offsets are not {counts.records} records "

@@ -22,6 +22,7 @@ from streamproc.core.chain import LogIdentity
 from streamproc.core.definition import STATE_VERSION, Definition
 from streamproc.core.ports import Decoder
 from streamproc.core.record import LogRecord, decode_record, log_folder
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.failpoint import failpoint_from
 from streamproc.runtime.partition_log import PartitionLog
@@ -84,6 +85,20 @@ class Root:
 
     def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:
         """Return a worker of one partition; nothing is read or written yet."""
+        tools = WorkerTools(
+            log=self.make_log(origin, topic_id),
+            make_writer=self._make_writer,
+            store=self.store,
+            clock=self.clock,
+            read_readings=lambda files: read_readings(self.store, files),
+            zones=zones_of,
+            failpoint=self.failpoint,
+        )
+        options = WorkerOptions(self._settings.flush, self._settings.snapshot)
+        return PartitionWorker(origin, tools, options)
+
+    def make_log(self, origin: TopicPartition, topic_id: str) -> PartitionLog:
+        """Return the commit log of one partition; nothing is read or written yet."""
         job = self._settings.definition.job
         identity = LogIdentity(
             job=job,
@@ -95,20 +110,14 @@ class Root:
             state_version=STATE_VERSION,
         )
         folder = log_folder(job, origin.topic, topic_id, origin.partition)
-        log = PartitionLog(
-            self.store, folder, identity, lambda: uuid4().hex, self.failpoint
+        return PartitionLog(
+            self.store,
+            folder,
+            identity,
+            lambda: uuid4().hex,
+            self.failpoint,
+            Housekeeping(snapshots=self._settings.output.snapshots_kept),
         )
-        tools = WorkerTools(
-            log=log,
-            make_writer=self._make_writer,
-            store=self.store,
-            clock=self.clock,
-            read_readings=lambda files: read_readings(self.store, files),
-            zones=zones_of,
-            failpoint=self.failpoint,
-        )
-        options = WorkerOptions(self._settings.flush, self._settings.snapshot)
-        return PartitionWorker(origin, tools, options)
 
     def _make_writer(self, definition: Definition) -> ParquetWriter:
         output = self._settings.output

@@ -54,16 +54,26 @@ def _show(summary: RootSummary) -> None:
             p.next,
             _newest(p),
             p.files,
+            p.squashed,
             p.snapshot.size if p.snapshot else None,
+            round(p.restore_seconds, 1),
             p.unpublished,
             p.staging_files,
             p.fault or "",
         ]
         for p in summary.partitions
     ]
-    columns = ["source", "head", "kind", "next", "watermark", "files"]
-    columns += ["snapshot B", "unpublished", "staging", "fault"]
+    columns = ["source", "head", "kind", "next", "watermark", "files", "squashed"]
+    columns += ["snapshot B", "restore s", "unpublished", "staging", "fault"]
     out.print(table("Commit logs", columns, rows))
+    gaps = [
+        [f"{p.topic}/{p.partition}", g.start, g.next, g.next - g.start, g.by, g.reason]
+        for p in summary.partitions
+        for g in p.gaps
+    ]
+    if gaps:
+        columns = ["source", "from", "to", "offsets", "accepted by", "reason"]
+        out.print(table("Gaps", columns, gaps))
     sets = [
         [
             d.dataset,
@@ -94,5 +104,5 @@ def _show_report(report: Report) -> None:
     verdict = "nothing wrong" if report.ok else f"{len(report.findings)} findings"
     out.print(
         f"verified {report.logs} logs, {report.records} records, {report.files} files, "
-        f"{report.offsets} offsets: {verdict}"
+        f"{report.offsets} offsets ({report.gap_offsets} given up): {verdict}"
     )

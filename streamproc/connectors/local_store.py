@@ -107,9 +107,9 @@ class LocalStore:
         """See the port."""
         return self._run(self._durability.read(path), path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
-        return self._run(self._durability.list(folder), folder)
+        return self._run(self._durability.list(folder, after), folder)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""
@@ -217,8 +217,9 @@ class LocalStore:
                 return self._remove_folder(path)
             case ReadFile(path):
                 return local_files.read(self._at(path))
-            case Walk(folder):
-                return tuple(sorted(self._walk(folder), key=lambda file: file.path))
+            case Walk(folder, after):
+                found = self._walk(folder, after)
+                return tuple(sorted(found, key=lambda file: file.path))
             case Digest(path):
                 return local_files.digest(self._at(path))
 
@@ -278,7 +279,7 @@ class LocalStore:
         self._plain_folders.discard(path)
         return True
 
-    def _walk(self, folder: str) -> Iterator[StoredFile]:
+    def _walk(self, folder: str, after: str) -> Iterator[StoredFile]:
         prefix = f"{folder}/" if folder else ""
         try:
             entries = os.scandir(self._at(f"{prefix}."))
@@ -291,8 +292,8 @@ class LocalStore:
                 path = f"{prefix}{entry.name}"
                 with contextlib.suppress(FileNotFoundError):  # Deleted meanwhile.
                     if entry.is_dir(follow_symlinks=False):
-                        yield from self._walk(path)
-                    elif entry.is_file(follow_symlinks=False):
+                        yield from self._walk(path, after)
+                    elif path > after and entry.is_file(follow_symlinks=False):
                         size = entry.stat(follow_symlinks=False).st_size
                         yield StoredFile(path, size)
 

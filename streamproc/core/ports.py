@@ -220,9 +220,11 @@ class Store(Protocol):
         """Return the whole content, None where nothing has that name."""
         ...
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """Return every file below `folder`, sorted by path; empty where there is none.
 
+        Only those whose path is greater than `after` (code point by code point), where it
+        is given: a store that lists in order then begins there.
         Names directly in `folder` are durable when they are returned, whoever made them.
         """
         ...

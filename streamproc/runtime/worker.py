@@ -47,6 +47,8 @@ from streamproc.core.record import (
     RecordCounts,
     SnapshotRef,
 )
+from streamproc.core.restoring import Recovery
+from streamproc.core.snapshot_write import Chunks
 from streamproc.core.values import (
     AlertTransition,
     Decoded,
@@ -110,7 +112,7 @@ class Frozen:
     reason: FlushReason
     writer: TableWriter
     content: _Open
-    snapshot: Mapping[str, pa.Table] | None
+    snapshot: Mapping[str, Chunks] | None
     watermarks: Mapping[str, int]
     fingerprint: Fingerprint | None
     inputs: tuple[InputPlan, ...]
@@ -196,6 +198,12 @@ class PartitionWorker:
     def head(self) -> LogRecord:
         """Return the newest record of our log."""
         return self._log.head
+
+    @property
+    def recovery(self) -> Recovery:
+        """Return what a restart would have to read: the newest snapshot, and what follows it."""
+        ref = self.head.snapshot
+        return Recovery(0 if ref is None else ref.size, self._snapshot_rows)
 
     # --- becoming the owner -------------------------------------------------------
 
@@ -403,7 +411,7 @@ class PartitionWorker:
             record, frozen.reason, len(files), frozen.content.alerts, seconds
         )
 
-    def _snapshot_if_due(self, reason: FlushReason) -> Mapping[str, pa.Table] | None:
+    def _snapshot_if_due(self, reason: FlushReason) -> Mapping[str, Chunks] | None:
         now_us = self._clock.monotonic_us()
         rows = self._snapshot_rows + self._open.counts.readings
         due = reason in (
@@ -414,7 +422,7 @@ class PartitionWorker:
             self._snapshot_rows = rows
             return None
         self._snapshot_us, self._snapshot_rows = now_us, 0
-        return self.processor.snapshot()
+        return self.processor.snapshot_chunks()
 
 
 def _draft(

@@ -37,9 +37,9 @@ class SimStore:
         """See the port."""
         return self._run(self._durability.read(path), path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
-        return self._run(self._durability.list(folder), folder)
+        return self._run(self._durability.list(folder, after), folder)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""

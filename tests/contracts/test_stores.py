@@ -69,6 +69,23 @@ def test_a_listing_is_sorted_and_recursive_and_shows_only_whole_files(
     assert tuple(mine.list("nowhere")) == ()
 
 
+def test_a_listing_may_begin_after_a_name_whether_or_not_it_is_there(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    for name in ("log/1", "log/2", "log/3", "log/deep/1", "logs/3"):
+        other.create(name, b"x")
+
+    def after(name: str) -> list[str]:
+        return [file.path for file in mine.list("log", name)]
+
+    assert after("log/1") == ["log/2", "log/3", "log/deep/1"]
+    assert after("log/2x") == ["log/3", "log/deep/1"]
+    assert after("log/deep") == ["log/deep/1"]
+    assert after("log/deep/1") == after("z") == []
+    assert after("") == after("log") == after("lo") == ["log/1", *after("log/1")]
+
+
 def test_staging_overwrites_a_leftover_and_returns_the_size(stores: Stores) -> None:
     mine, other = stores
     _stage(other, "staging/1-a/x", b"a longer leftover")

@@ -55,7 +55,7 @@ def test_nothing_is_lost_or_doubled_under_kills_zombies_and_power_loss() -> None
     print(dict(tally))  # noqa: T201  (what the seeds did)
     if "STREAMPROC_SEED" not in os.environ:
         rare = {name for name, count in tally.items() if count < 20}
-        assert rare <= {"gave_up", "fenced"}, tally
+        assert rare <= {"gave_up", "fenced", "reopened_name"}, tally
 
 
 def test_giving_up_on_lost_replies_is_safe_too() -> None:
@@ -73,3 +73,4 @@ def test_nothing_is_lost_or_doubled_on_many_seeds() -> None:
     tally = _run(_seeds(SEEDS_LONG))
 
     print(dict(tally))  # noqa: T201  (what the seeds did)
+    assert tally["reopened_name"] or "STREAMPROC_SEED" in os.environ

@@ -40,6 +40,7 @@ from streamproc.core.ports import (
     no_failpoint,
 )
 from streamproc.core.record import LogRecord, log_folder
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping
 from streamproc.core.values import AlertTransition, Emission, Records, TopicPartition
 from streamproc.errors import Unreachable
 from streamproc.runtime.observer import Observer, Observers
@@ -247,6 +248,7 @@ class Rig:
     patience_us: int = 5_000_000
     failpoint: Failpoint = no_failpoint
     owner: str = "one"
+    keeping: Housekeeping = HOUSEKEEPING
     formats: Mapping[str, Any] = field(default_factory=dict)
 
     watch: Watch = field(default_factory=Watch)
@@ -300,7 +302,12 @@ class Rig:
         )
         tools = WorkerTools(
             log=PartitionLog(
-                self.store, folder, identity, lambda: uuid4().hex, self.failpoint
+                self.store,
+                folder,
+                identity,
+                lambda: uuid4().hex,
+                self.failpoint,
+                self.keeping,
             ),
             make_writer=make_writer,
             store=self.store,

@@ -20,6 +20,7 @@ from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import StreamprocError
 from streamproc.runtime.failpoint import VARIABLE, failpoint_from
@@ -134,6 +135,7 @@ def rig_for(orders: Orders) -> Rig:
             tick_us=200_000,
         ),
         sinks=sinks,
+        keeping=Housekeeping(squash_every=4),
         failpoint=failpoint_from(os.environ),
         watch=Teller(),
     )
