@@ -18,7 +18,13 @@ from streamproc.testing.scripted_source import ScriptedSource
 from tests.support.service import RAZLOG, Rig, closed, definition, published, traffic
 
 COUNT = 1500
-TOPICS = {RAZLOG: 2, "telemetry.signals": 1, "telemetry.abandon": 1}
+TOPICS = {
+    RAZLOG: 2,
+    "telemetry.signals": 1,
+    "telemetry.abandon": 1,
+    "telemetry.bucket": 2,
+    "telemetry.bucket-all": 2,
+}
 
 
 async def fill(

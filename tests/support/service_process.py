@@ -19,6 +19,7 @@ from typing import Any, Self
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
+from streamproc.connectors.object_client import ObjectOptions
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
 from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import StreamprocError
@@ -51,6 +52,7 @@ class Orders:
     drain_s: float = 30.0
     dead_sink: bool = False
     alerts: str = ""
+    bucket: dict[str, Any] | None = None
 
 
 class Teller(Watch):
@@ -135,6 +137,7 @@ def rig_for(orders: Orders) -> Rig:
         ),
         sinks=sinks,
         failpoint=failpoint_from(os.environ),
+        bucket=None if orders.bucket is None else ObjectOptions(**orders.bucket),
         watch=Teller(),
     )
 
