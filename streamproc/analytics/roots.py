@@ -190,15 +190,28 @@ def content(path: RootPath) -> Any:
     return path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
 
 
-def scan(folder: RootPath, hive: pl.Schema) -> pl.LazyFrame:
-    """Return the Parquet files below a folder, read where they lie; `hive` comes from paths."""
-    if isinstance(folder, Path):
-        return pl.scan_parquet(folder, hive_partitioning=True, hive_schema=hive)
-    # Of a URL polars takes every `key=value`, also those above the folder.
-    above = [part.split("=")[0] for part in str(folder).split("/") if "=" in part]
+def scan(
+    where: RootPath | Sequence[RootPath], hive: pl.Schema | None = None
+) -> pl.LazyFrame:
+    """Return Parquet files, read where they lie: those below a folder, or a list of them.
+
+    `hive` are the columns that come from their paths; without it none do.
+    """
+    first = where if isinstance(where, Path | BucketPath) else where[0]
+    if isinstance(first, Path):
+        return pl.scan_parquet(
+            where,  # type: ignore[arg-type]  # all of one kind, as the first one is
+            hive_partitioning=hive is not None,
+            hive_schema=hive,
+        )
+    single = isinstance(where, BucketPath)
+    names = [f"{where}/**/*.parquet"] if single else [str(path) for path in where]
+    # Of a URL polars takes every `key=value`, also those above the folder that is meant.
+    keys = [part.split("=")[0] for part in str(first).split("/") if "=" in part]
+    above = dict.fromkeys(keys, pl.String())
     return pl.scan_parquet(
-        f"{folder}/**/*.parquet",
-        hive_partitioning=True,
-        hive_schema=pl.Schema({**dict.fromkeys(above, pl.String()), **hive}),
-        storage_options=dict(folder.bucket.reader_options),
+        names,
+        hive_partitioning=hive is not None,
+        hive_schema=None if hive is None else pl.Schema({**above, **hive}),
+        storage_options=dict(first.bucket.reader_options),
     )
