@@ -27,10 +27,11 @@ Several owners see the same bucket alike; `self_test` proves that creates are re
 
 import hashlib
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,8 +66,18 @@ class _Unknown:
     tries: int
 
 
+@dataclass(slots=True)
+class _UnderWay:
+    """What one of the calling threads has begun. A step of a log is one thread's."""
+
+    kind: str = ""
+    begun: dict[str, "Future[None]"] = field(default_factory=dict)
+    doomed: list[str] = field(default_factory=list)
+    unknown: _Unknown | None = None
+
+
 class ObjectStore:
-    """`core.ports.Store` in a bucket. One thread calls it; requests have threads of their own.
+    """`core.ports.Store` in a bucket. Requests have threads of their own; each caller waits for its.
 
     A `StoreFault` means that the process must stop; `Unreachable` that the store did not
     answer for `options.patience_s`, and may do so later.
@@ -83,11 +94,9 @@ class ObjectStore:
         self.client = Client(options, waiting)
         self._options = options
         self._pool = ThreadPoolExecutor(options.at_once, "object-store")
-        self._begun: dict[str, Future[None]] = {}
-        self._kind = ""
-        self._doomed: list[str] = []
+        self._local = threading.local()
+        self._all: list[_UnderWay] = []
         self._staged: dict[str, tuple[int, str]] = {}
-        self._unknown: _Unknown | None = None
 
     # --- the port ---------------------------------------------------------------------
 
@@ -112,7 +121,7 @@ class ObjectStore:
         if outcome is Created.UNKNOWN:
             self._note_unknown(path, why)
         else:
-            self._unknown = None
+            self._mine.unknown = None
         return outcome
 
     def read(self, path: str) -> bytes | None:
@@ -157,15 +166,11 @@ class ObjectStore:
         self._begin("publish", final, lambda: self._publish(staged, final, wanted))
 
     def settle(self) -> None:
-        """See the port. Raises the first thing that went wrong; nothing is under way then."""
-        begun, self._begun = self._begun.values(), {}
-        wait(begun)
-        for one in begun:
-            one.result()
-        if self._doomed:
-            doomed, client = self._doomed, self.client
-            client.repeat("delete", doomed[0], lambda: client.delete(doomed))
-            self._doomed = []
+        """See the port. Raises the first thing that went wrong; nothing is under way then.
+
+        Of what the calling thread has begun: what another one does is another partition's.
+        """
+        self._settle(self._mine)
 
     def replace(self, path: str, data: bytes) -> None:
         """See the port."""
@@ -177,9 +182,9 @@ class ObjectStore:
         """See the port."""
         self._check(path)
         self._staged.pop(path, None)
-        if self._begun:
+        if self._mine.begun:
             self.settle()
-        self._doomed.append(path)
+        self._mine.doomed.append(path)
 
     # --- reading beside the port ------------------------------------------------------
 
@@ -227,33 +232,54 @@ class ObjectStore:
     def close(self) -> None:
         """Finish what was begun, without judging it or asking twice; safe twice."""
         self.client.patience_s = 0.0
-        with suppress(WorldError):
-            self.settle()
+        for one in self._all:
+            with suppress(WorldError):
+                self._settle(one)
         self._pool.shutdown()
 
     # --- parts ------------------------------------------------------------------------
 
+    @property
+    def _mine(self) -> _UnderWay:
+        """Return what the calling thread has begun."""
+        mine: _UnderWay | None = getattr(self._local, "mine", None)
+        if mine is None:
+            mine = self._local.mine = _UnderWay()
+            self._all.append(mine)
+        return mine
+
+    def _settle(self, whose: _UnderWay) -> None:
+        begun, whose.begun = whose.begun.values(), {}
+        wait(begun)
+        for one in begun:
+            one.result()
+        if whose.doomed:
+            doomed, client = whose.doomed, self.client
+            client.repeat("delete", doomed[0], lambda: client.delete(doomed))
+            whose.doomed = []
+
     def _begin(self, kind: str, path: str, task: Callable[[], None]) -> None:
         """Begin what may run beside others of its kind, on paths of their own."""
-        if kind != self._kind or path in self._begun or self._doomed:
+        mine = self._mine
+        if kind != mine.kind or path in mine.begun or mine.doomed:
             self.settle()
-        self._kind = kind
-        self._begun[path] = self._pool.submit(task)
+        mine.kind = kind
+        mine.begun[path] = self._pool.submit(task)
 
     def _note_unknown(self, path: str, why: str) -> None:
         """Wait a little before the caller reads back; give up after the patience."""
         client, now_us = self.client, self.client.waiting.monotonic_us()
-        known = self._unknown
+        known = self._mine.unknown
         if known is None or known.path != path:
             known = _Unknown(path, now_us, 0)
         known = replace(known, tries=known.tries + 1)
         wait_s = client.backoff_s(known.tries)
         passed_s = (now_us - known.since_us) / 1e6
         if passed_s + wait_s > client.patience_s:
-            self._unknown = None
+            self._mine.unknown = None
             msg = f"{why}; gave up after {known.tries} creates in {passed_s:.0f} s"
             raise Unreachable(msg)
-        self._unknown = known
+        self._mine.unknown = known
         client.waiting.sleep(wait_s)
 
     def _head(self, path: str) -> tuple[int, str] | None:

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -456,6 +457,28 @@ def test_publishing_swept_staging_of_a_file_that_is_there_is_fine(
 
     assert (bench.root / "readings/x").read_bytes() == b"data"
     other.close()
+
+
+def test_what_one_thread_waits_for_is_its_own(bench: Bench) -> None:
+    held, free = threading.Event(), threading.Event()
+
+    def hold(asked: Asked) -> None:
+        if asked.key.endswith("/slow"):
+            held.set()
+            free.wait()
+
+    bench.front.judge = hold
+    bench.store.stage("staging/1-a/slow", b"data")
+    held.wait()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(bench.store.stage, "staging/2-b/quick", b"data").result()
+        other.submit(bench.store.settle).result()
+
+    assert (bench.root / "staging/2-b/quick").read_bytes() == b"data"
+    assert not (bench.root / "staging/1-a/slow").exists()
+    free.set()
+    bench.store.settle()
+    assert (bench.root / "staging/1-a/slow").read_bytes() == b"data"
 
 
 def test_another_owner_may_sweep_between_our_two_looks(bench: Bench) -> None:
