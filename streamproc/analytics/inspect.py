@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (row counts from footers)
 
 from streamproc.analytics.logs import LogFolder, Tail, find_logs
+from streamproc.analytics.roots import Root, RootPath, content, in_order, root_path
 from streamproc.core.record import LogRecord, SnapshotRef, Squashed
 from streamproc.core.restoring import Recovery
 from streamproc.core.totals import Sums
@@ -112,9 +112,9 @@ class RootSummary:
         return asdict(self)
 
 
-def inspect(root: Path | str) -> RootSummary:
+def inspect(root: Root) -> RootSummary:
     """Summarise a root without judging it; `verify` judges. Never writes."""
-    at = Path(root)
+    at = root_path(root)
     return RootSummary(
         root=str(root),
         partitions=inspect_logs(at),
@@ -122,9 +122,9 @@ def inspect(root: Path | str) -> RootSummary:
     )
 
 
-def inspect_logs(root: Path | str) -> tuple[PartitionSummary, ...]:
+def inspect_logs(root: Root) -> tuple[PartitionSummary, ...]:
     """Summarise the logs of a root alone; no published file is looked at."""
-    return tuple(_partition(log) for log in find_logs(Path(root)))
+    return tuple(_partition(log) for log in find_logs(root_path(root)))
 
 
 # --- logs -----------------------------------------------------------------------------
@@ -210,19 +210,19 @@ def _rows_of(sums: Sums) -> dict[str, int]:
 # --- files ----------------------------------------------------------------------------
 
 
-def _datasets(root: Path) -> Iterator[DatasetSummary]:
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+def _datasets(root: RootPath) -> Iterator[DatasetSummary]:
+    for folder in in_order(root.iterdir()) if root.is_dir() else ():
         if folder.name[0] in "._" or not folder.is_dir():
             continue
-        for city in sorted(folder.glob("city=*")):
+        for city in in_order(folder.glob("city=*")):
             yield _dataset(folder.name, "", city)
-        for window in sorted(folder.glob("window=*")):
-            for city in sorted(window.glob("city=*")):
+        for window in in_order(folder.glob("window=*")):
+            for city in in_order(window.glob("city=*")):
                 yield _dataset(folder.name, window.name.removeprefix("window="), city)
 
 
-def _dataset(dataset: str, window: str, city: Path) -> DatasetSummary:
-    files = sorted(city.glob("date=*/*.parquet"))
+def _dataset(dataset: str, window: str, city: RootPath) -> DatasetSummary:
+    files = in_order(city.glob("date=*/*.parquet"))
     dates = [file.parent.name.removeprefix("date=") for file in files]
     return DatasetSummary(
         dataset=dataset,
@@ -236,9 +236,9 @@ def _dataset(dataset: str, window: str, city: Path) -> DatasetSummary:
     )
 
 
-def _rows(file: Path) -> int:
+def _rows(file: RootPath) -> int:
     """Return a file's rows; 0 where it cannot be read, which is for `verify` to tell."""
     try:
-        return int(pq.read_metadata(file).num_rows)
+        return int(pq.read_metadata(content(file)).num_rows)
     except (pa.ArrowInvalid, OSError):
         return 0

@@ -1,11 +1,11 @@
-"""Reading commit logs from a folder, without writing, locking or changing anything."""
+"""Reading commit logs below a root, without writing, locking or changing anything."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from streamproc.analytics.roots import RootPath
 from streamproc.core.archive import read_archive, read_header
 from streamproc.core.chain import (
     NO_RECORD,
@@ -36,12 +36,12 @@ _JOB: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 class LogFolder:
     """One partition's folder, `root/_streamproc/<job>/<topic>-<topic id>/<partition>`."""
 
-    root: Path
+    root: RootPath
     folder: str
 
-    def at(self, name: str) -> Path:
+    def at(self, name: str) -> RootPath:
         """Return the path of a name inside the folder."""
-        return self.root / self.folder / name
+        return self.root / f"{self.folder}/{name}"
 
     def hint(self, name: str) -> int:
         """Return the number in the hint file `published` or `sent`, -1 for none."""
@@ -234,13 +234,12 @@ class Tail:
     fault: str | None
 
 
-def find_logs(root: Path) -> list[LogFolder]:
+def find_logs(root: RootPath) -> list[LogFolder]:
     """Return the logs of every job below a root, in order of their folders."""
     # Never below other names: scratch folders of a running service come and go.
     jobs = (path for path in root.glob(f"{LOGS}/*") if _JOB.fullmatch(path.name))
-    found = sorted(path for job in jobs for path in job.glob("*/*/log"))
-    return [
-        LogFolder(root, path.parent.relative_to(root).as_posix())
-        for path in found
-        if path.is_dir()
-    ]
+    found = sorted(path.as_posix() for job in jobs for path in job.glob("*/*/log"))
+    above = root.as_posix()
+    folders = (path.removeprefix(above).strip("/") for path in found)
+    logs = (folder for folder in folders if (root / folder).is_dir())
+    return [LogFolder(root, folder.removesuffix("/log")) for folder in logs]

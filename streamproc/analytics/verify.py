@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamproc.analytics.logs import LogFolder, find_logs
+from streamproc.analytics.roots import Root, RootPath, root_path
 from streamproc.analytics.verify_files import (
     FileRows,
     Placement,
@@ -66,17 +67,17 @@ class Report:
         return asdict(self)
 
 
-def verify(root: Path | str) -> Report:
+def verify(root: Root) -> Report:
     """Check a root whose service is at rest. Never writes; reads every file twice.
 
     A root without logs is a finding: nothing speaks for the files in it.
     """
-    return _Verifier(Path(root)).run()
+    return _Verifier(root_path(root)).run()
 
 
 @dataclass(slots=True)
 class _Verifier:
-    root: Path
+    root: RootPath
     findings: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     rows: Counter[str] = field(default_factory=Counter)
@@ -195,9 +196,7 @@ class _Verifier:
         size = path.stat().st_size
         if size != entry.size:
             return None, [f"has {size} bytes, the log says {entry.size}"]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != entry.sha256:
+        if _digest(path) != entry.sha256:
             return None, ["its sha256 is not the one in the log"]
         rows, faults = read_rows(path, entry)
         if rows is not None:
@@ -212,9 +211,7 @@ class _Verifier:
         if not path.is_file():
             self.findings.append(f"{ref.path}: the newest snapshot is missing")
             return
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (path.stat().st_size, digest) != (ref.size, ref.sha256):
+        if (path.stat().st_size, _digest(path)) != (ref.size, ref.sha256):
             self.findings.append(f"{ref.path}: its bytes are not those the log names")
 
     # --- all logs together ------------------------------------------------------------
@@ -234,8 +231,20 @@ class _Verifier:
                 yield f"{path}: visible, but no log names it"
 
 
-def visible_files(root: Path) -> Iterator[str]:
+def _digest(path: RootPath) -> str:
+    if not isinstance(path, Path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def visible_files(root: RootPath) -> Iterator[str]:
     """Yield what Parquet readers see: files below no name that begins with `_` or `.`."""
+    if not isinstance(root, Path):
+        for file in root.rglob("*"):
+            if not any(name[0] in "._" for name in file.path.split("/")):
+                yield file.path
+        return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         inside = Path(folder).relative_to(root)

@@ -3,18 +3,16 @@
 import os
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from pathlib import Path
 from uuid import uuid4
 
 from streamproc import __version__
+from streamproc.app.storing import open_store
 from streamproc.codecs.select import Format, make_decoder
 from streamproc.config import Settings
 from streamproc.config.zones import zone
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.derived_files import write_properties
-from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
 from streamproc.connectors.refold_reader import read_readings
@@ -59,9 +57,13 @@ class Root:
         self.clock = clock
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self.failpoint = failpoint_from(env)
-        self.store = LocalStore(Path(settings.output.root))
-        self.store.self_test()
-        write_properties(self.store, settings.definition)
+        self.store = open_store(settings, clock)
+        try:
+            self.store.self_test()
+            write_properties(self.store, settings.definition)
+        except BaseException:
+            self.store.close()
+            raise
 
     def peek(self, origin: TopicPartition) -> LogRecord | None:
         """Return the newest record of a stream's log without taking it over."""
@@ -145,9 +147,3 @@ def local_date_of(zones: Mapping[str, tzinfo]) -> Callable[[str, int], date]:
         return moment.astimezone(zones.get(city, UTC)).date()
 
     return date_of
-
-
-def probe_store(settings: Settings) -> None:
-    """Try that the output root can be written durably. Raises `StoreFault`."""
-    with closing(LocalStore(Path(settings.output.root))) as store:
-        store.self_test()

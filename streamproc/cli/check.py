@@ -12,7 +12,7 @@ import typer
 from streamproc.analytics.inspect import PartitionSummary, inspect_logs
 from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.app.outside import kafka_options
-from streamproc.app.root import probe_store
+from streamproc.app.storing import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
 from streamproc.config import describe, format_duration
 from streamproc.config import load as load_settings
@@ -43,8 +43,7 @@ def check(
     options = kafka_options(settings)
     described = describe(settings)
     report = asyncio.run(check_connection(options)) if connect else None
-    if connect:
-        probe_store(settings)
+    store = probe_store(settings) if connect else None
     windows = settings.definition.windows
     costs = tuple(window_costs(windows, Traffic())) if measure else ()
     logs = inspect_logs(settings.output.root)
@@ -53,6 +52,7 @@ def check(
             {
                 "configuration": described,
                 "connection": report,
+                "store": store,
                 "costs": [asdict(cost) for cost in costs],
                 "restart": [_restart(log) for log in logs],
             }
@@ -65,6 +65,7 @@ def check(
             _show_restart(logs)
         if report is not None:
             _show_connection(report)
+            out.print(f"{settings.output.root}: {store}", markup=False)
     return FAILED if report is not None and report.faults else DONE
 
 

@@ -10,32 +10,33 @@ from streamproc.analytics.inspect import PartitionSummary, RootSummary
 from streamproc.analytics.inspect import inspect as summarise
 from streamproc.analytics.verify import Report
 from streamproc.analytics.verify import verify as check
+from streamproc.app.reading import open_root
 from streamproc.cli.console import DONE, FAULT, err, out, print_json, table
-from streamproc.errors import InputError
 
 
 def inspect(
-    root: Annotated[Path, typer.Argument(help="The folder `[output] root` names.")],
+    root: Annotated[str, typer.Argument(help="What `[output] root` names.")],
     verify: Annotated[
         bool,
         typer.Option(
             "--verify", help="Check chain, hashes, rows and files; exit 3 on a fault."
         ),
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Its [s3] says how a bucket is reached.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> int:
     """Show commit logs, watermarks, files and sizes; with --verify, prove them.
 
     Example: `streamproc inspect data --verify`
     """
-    if not root.is_dir():
-        msg = f"{root}: is not a folder"
-        raise InputError(msg)
-    summary = summarise(root)
+    opened = open_root(root, config)
+    summary = summarise(opened)
     report = None
     if verify:
         with err.status("verifying …"):
-            report = check(root)
+            report = check(opened)
     if as_json:
         print_json({"summary": summary, "verification": report})
     else:

@@ -1,17 +1,18 @@
 """Checks of everything that leaves the process: brokers, registry, webhooks, folders."""
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from streamproc.config.addresses import check_url, is_loopback
 from streamproc.config.check_job import check_city
-from streamproc.config.faults import Fault, KeyPath, nearest
+from streamproc.config.check_store import check_output
+from streamproc.config.faults import KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
-from streamproc.config.units import format_duration, format_size
+from streamproc.config.units import format_duration
 from streamproc.kernels.json_parts import KEY_BYTES_MAX
 
 CITY: Final = "{city}"
@@ -54,16 +55,6 @@ def shared_topics(file: File) -> tuple[str, ...]:
     return tuple(sorted({topic for topic in plain if topic not in placed}))
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine, without asking anyone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def check_source(parsed: Parsed) -> None:
     """Report every fault of what the process connects to."""
     _check_servers(parsed)
@@ -73,21 +64,9 @@ def check_source(parsed: Parsed) -> None:
     _check_registry(parsed)
     _check_field_names(parsed)
     _check_webhooks(parsed)
-    _check_output(parsed)
+    check_output(parsed)
     if not parsed.file.metrics.host:
         parsed.report(("metrics", "host"), "is empty; 127.0.0.1 is this host only")
-
-
-def _check_output(parsed: Parsed) -> None:
-    output = parsed.file.output
-    if "://" in output.root:
-        message = "object stores are not supported yet; name a folder"
-        parsed.report(("output", "root"), message)
-    if not output.root or "\0" in output.root:
-        parsed.report(("output", "root"), "is not a folder's name")
-    if output.buffer_bytes < output.flush_bytes:
-        message = f"must be at least flush_bytes = {format_size(output.flush_bytes)}"
-        parsed.report(("output", "buffer_bytes"), message)
 
 
 # --- the cluster ----------------------------------------------------------------------
@@ -192,7 +171,7 @@ def _check_registry(parsed: Parsed) -> None:
             message = f"is missing: {' and '.join(sorted(used))} records need its url"
             parsed.report(("registry",), message)
         return
-    url = _check_url(parsed, ("registry", "url"), registry.url)
+    url = check_url(parsed, ("registry", "url"), registry.url)
     if url is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
         if registry.username is not None:
             message = "a password would be sent without encryption; use https"
@@ -207,24 +186,6 @@ def _check_registry(parsed: Parsed) -> None:
     if registry.password is not None and registry.password_file is not None:
         parsed.report(("registry", "password_file"), "the password is given twice")
     _check_certificate(parsed, "registry", registry.cert_file, registry.key_file)
-
-
-def _check_url(parsed: Parsed, place: KeyPath, text: str) -> SplitResult | None:
-    """Report what is no plain http(s) URL; user names and passwords are refused in it."""
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        url, port = SplitResult("", "", "", "", ""), None
-    if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        parsed.report(place, "is not an http:// or https:// URL")
-        return None
-    if url.username is not None or url.password is not None:
-        # Without the value: it holds the secret.
-        message = "a secret does not belong in a URL"
-        parsed.faults.append(Fault(place, message))
-        return None
-    return url
 
 
 def _check_field_names(parsed: Parsed) -> None:
@@ -256,7 +217,7 @@ def _check_webhooks(parsed: Parsed) -> None:
     names: set[str] = set()
     for index, hook in enumerate(parsed.file.webhooks):
         place = ("webhooks", index)
-        url = _check_url(parsed, (*place, "url"), hook.url)
+        url = check_url(parsed, (*place, "url"), hook.url)
         if url is not None and url.scheme == "http":
             _check_plain_hook(
                 parsed, (*place, "url"), url, allowed=hook.allow_http_loopback

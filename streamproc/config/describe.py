@@ -5,6 +5,7 @@ from math import gcd
 from typing import Any, Final
 
 from streamproc.config.settings import Settings
+from streamproc.config.store_options import S3, is_bucket
 from streamproc.config.units import DAY_US, format_duration, format_size
 from streamproc.core.definition import (
     Definition,
@@ -125,6 +126,7 @@ def _rule(spec: RuleSpec) -> Mapping[str, Any]:
 def _output(settings: Settings) -> Mapping[str, Any]:
     return {
         "root": settings.output.root,
+        **_bucket(settings),
         "codec": settings.output.codec,
         "flush_rows": settings.flush.rows_max,
         "flush_bytes": format_size(settings.flush.bytes_max),
@@ -145,6 +147,18 @@ def _recovery(settings: Settings) -> Mapping[str, Any]:
         "load_seconds": round(Recovery(state, 0).seconds, 1),
         "refold_readings_at_most": readings,
         "refold_seconds_at_most": round(Recovery(0, readings).seconds, 1),
+    }
+
+
+def _bucket(settings: Settings) -> Mapping[str, Any]:
+    if not is_bucket(settings.output.root):
+        return {}
+    s3 = settings.s3 or S3()
+    keys = "of the configuration" if s3.access_key_id else "of the AWS environment"
+    return {
+        "endpoint": s3.endpoint or f"AWS in {s3.region}",
+        "keys": keys,
+        "patience": format_duration(s3.patience_us),
     }
 
 

@@ -133,14 +133,16 @@ class LocalStore:
         self._run(self._durability.delete(path), path)
 
     def local_path(self, path: str) -> str:
-        """See the port."""
+        """Return the file's name on this host."""
         local_files.check_path(path)
         return f"{self._root}/{path}"
 
     # --- lifecycle --------------------------------------------------------------------
 
-    def self_test(self) -> None:
+    def self_test(self) -> str:
         """Try on this filesystem what the protocol rests on, and sweep dead scratch folders.
+
+        Returns what was seen, in a line.
 
         Raises:
             StoreFault: a second create was not refused, bytes or names do not come back,
@@ -165,6 +167,7 @@ class LocalStore:
         for path in found:
             self.delete(path)
         self._sweep_scratch()
+        return "a second create is refused; links, locks and fsync work"
 
     def close(self) -> None:
         """Remove the scratch folder and let go of its lock; safe twice."""

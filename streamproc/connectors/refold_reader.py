@@ -25,7 +25,7 @@ def read_readings(store: Store, files: Sequence[FileEntry]) -> pa.Table:
     """Return the rows of published `readings` files as ROUTED_READING, in order of fold.
 
     Sorted by (offset, ordinal); one chunk, one dictionary a column, whatever the files'
-    own. Memory: about twice the rows.
+    own. Memory: about twice the rows, and one file's bytes.
 
     Raises:
         StoreFault: a file is missing or not the one the log names, cannot be read, lacks a

@@ -205,7 +205,8 @@ class StoredFile:
 class Store(Protocol):
     """Durable named bytes under one root; paths are relative, `/`-separated, already safe.
 
-    Every method is blocking and is called from the writer thread alone.
+    Every method is blocking and is called from the writer thread alone. `StoreFault`: the
+    store said no. `Unreachable`: it did not answer within its patience, and may later.
     """
 
     def create(self, path: str, data: bytes) -> Created:
@@ -232,7 +233,8 @@ class Store(Protocol):
     def stage(self, path: str, content: Content) -> int:
         """Make `content` durable under `path`, return its size.
 
-        The name itself is durable at the latest before a later `create` takes effect.
+        Durable after `settle`, at the latest before a later `create` takes effect: a store
+        may have several on their way at once, and raise there what went wrong here.
         Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like),
         `Fenced` if a newer owner swept the folder meanwhile.
         """
@@ -241,12 +243,13 @@ class Store(Protocol):
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
         """Give staged bytes their final name; idempotent, and durable after `settle`.
 
-        Already there with the same size and sha256: fine. With others: `StoreFault`.
+        Already there with the same size and sha256: fine. With others: `StoreFault`, here
+        or from `settle`.
         """
         ...
 
     def settle(self) -> None:
-        """Make every `publish` since the last call durable."""
+        """Make every `stage`, `publish` and `delete` since the last call durable."""
         ...
 
     def replace(self, path: str, data: bytes) -> None:
@@ -255,10 +258,6 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove `path`; no error where nothing has that name."""
-        ...
-
-    def local_path(self, path: str) -> str:
-        """Return a name that Parquet and Arrow readers on this host can open."""
         ...
 
 

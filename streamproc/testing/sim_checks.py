@@ -10,8 +10,16 @@ from typing import Any, NoReturn
 from streamproc.core.durability import Link, Operation, Rename, Unlink
 from streamproc.core.effects import Create, StoreEffect
 from streamproc.core.ports import Created
+from streamproc.testing.sim_bucket import (
+    Copy,
+    Put,
+    PutNew,
+    Remove,
+    RequestOfStore,
+    SimBucket,
+)
 from streamproc.testing.sim_disk import SimDisk
-from streamproc.testing.sim_log import LogReader, Reading
+from streamproc.testing.sim_log import LogReader, Reading, parsed
 
 
 class Violation(AssertionError):
@@ -27,7 +35,9 @@ class Checker:
         payloads: the ledger, payload by offset.
     """
 
-    def __init__(self, disk: SimDisk, folder: str, payloads: list[int]) -> None:
+    def __init__(
+        self, disk: SimDisk | SimBucket, folder: str, payloads: list[int]
+    ) -> None:
         self._disk = disk
         self._folder = folder
         self._payloads = payloads
@@ -69,23 +79,28 @@ class Checker:
             for alert in record["outbox"]
         )
 
-    def after_operation(self, operation: Operation) -> None:
-        """Look at what one filesystem operation made visible, or took away."""
+    def after_operation(self, operation: Operation | RequestOfStore) -> None:
+        """Look at what one operation or request made visible, or took away."""
         match operation:
             case Link(_, target) | Rename(_, target):
-                if target.startswith("readings/"):
-                    self._appeared(target)
-                elif target == f"{self._folder}/published":
-                    self._hint_does_not_lead()
-                elif target.startswith(f"{self._folder}/log/"):
-                    self._log_changed()
-            case Unlink(path):
+                self._written(target)
+            case Put(path) | PutNew(path) | Copy(_, path):
+                self._written(path)
+            case Unlink(path) | Remove(path):
                 if path.startswith("readings/"):
                     _fail(f"O6: {path} was visible and is deleted")
                 elif path.startswith(f"{self._folder}/log/"):
                     self._log_changed()
             case _:
                 pass
+
+    def _written(self, path: str) -> None:
+        if path.startswith("readings/"):
+            self._appeared(path)
+        elif path == f"{self._folder}/published":
+            self._hint_does_not_lead()
+        elif path.startswith(f"{self._folder}/log/"):
+            self._log_changed()
 
     def after_power_loss(self) -> None:
         """Look at the whole disk again: what was promised as durable must be there."""
@@ -206,7 +221,7 @@ class Checker:
     def _chain_holds(self) -> None:
         digest, offset = "", 0
         for n, data in sorted(self._log.records.items()):
-            record = json.loads(data)
+            record = parsed(data)
             if record["n"] != n:
                 _fail(f"O4: record {n} says that it is {record['n']}")
             if record["prev_sha256"] != digest or record["start"] != offset:

@@ -9,7 +9,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+
+@lru_cache(4096)
+def parsed(data: bytes) -> dict[str, Any]:
+    """Return a record, the same object for the same bytes: nobody is to change it."""
+    record: dict[str, Any] = json.loads(data)
+    return record
 
 
 @dataclass(slots=True)
@@ -28,7 +36,7 @@ class Reading:
 
     def parsed(self) -> list[dict[str, Any]]:
         """Return the records in order."""
-        return [json.loads(self.records[n]) for n in sorted(self.records)]
+        return [parsed(self.records[n]) for n in sorted(self.records)]
 
 
 class LogReader:
@@ -54,7 +62,7 @@ class LogReader:
             return Reading(fault=f"a record is torn: {error}")
         # A checkpoint that was squashed itself may lie about as a leftover: the newest counts.
         if checkpoints:
-            found.checkpoint = json.loads(there[max(checkpoints)])["squashed"]
+            found.checkpoint = parsed(there[max(checkpoints)])["squashed"]
             found.through = found.checkpoint["through"]
             found.fault = self._unpack(files, found)
         tail = {n: data for n, data in there.items() if n > found.through}
@@ -68,7 +76,7 @@ class LogReader:
     def _is_checkpoint(self, data: bytes) -> bool:
         known = self._kinds.get(data)
         if known is None:
-            known = self._kinds[data] = json.loads(data)["kind"] == "checkpoint"
+            known = self._kinds[data] = parsed(data)["kind"] == "checkpoint"
         return known
 
     def _unpack(self, files: Mapping[str, bytes], found: Reading) -> str | None:

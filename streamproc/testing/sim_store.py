@@ -62,7 +62,7 @@ class SimStore:
         self._run(self._durability.delete(path), path)
 
     def local_path(self, path: str) -> str:
-        """See the port: a copy, which `close` removes."""
+        """Return the name of a copy on this host, which `close` removes."""
         data = self.read(path)
         copy = Path(self._copies.name, path)
         if data is not None:

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from streamproc.core.chain import Draft, Genesis, LogIdentity
 from streamproc.core.definition import Definition
-from streamproc.core.durability import Durability, Operations
+from streamproc.core.durability import Durability
 from streamproc.core.effects import Create, Effect, Reached, Stage, StoreEffect
 from streamproc.core.ports import Created, StagedFile
 from streamproc.core.protocol import LogSession
@@ -35,6 +35,7 @@ from streamproc.core.squash import Housekeeping
 from streamproc.core.values import OffsetSpan
 from streamproc.errors import Fenced, StreamprocError, Unreachable
 from streamproc.testing.sim_alert import alert_of
+from streamproc.testing.sim_bucket import ObjectRequests, SimBucket
 from streamproc.testing.sim_checks import Checker, Violation
 from streamproc.testing.sim_disk import SimDisk
 
@@ -121,6 +122,7 @@ class Tally:
     checkpoints: int = 0
     begun_at_checkpoint: int = 0
     reopened_name: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Variant:
 
     session: Callable[..., LogSession] = LogSession
     durability: Callable[[str], Durability] = Durability
+    requests: Callable[..., ObjectRequests] = ObjectRequests
     start_at: Callable[[LogSession], Generator[Request, Any, int]] | None = None
 
 
@@ -147,8 +150,8 @@ class Process:
 
     worker: int
     life: Life
-    durability: Durability
-    operations: Operations[Any] | None = None
+    plans: "Durability | ObjectRequests"
+    operations: Generator[Any, Any, Any] | None = None
     effect: StoreEffect | None = None
     answer: Any = None
     lose_reply_at: int | None = None
@@ -172,11 +175,17 @@ class Simulation:
         self.faults = faults or Faults.drawn(self.random)
         self.squash_every = self.random.choice((2, 3, 4, 6, 1_000))
         self.partition = Partition(self.random, records)
-        self.disk = SimDisk()
+        self.disk = self._new_disk()
         self.checker = Checker(self.disk, FOLDER, self.partition.payloads)
         self.tally = Tally()
         self._lives = 0
         self._processes: dict[int, Process] = {}
+
+    def _new_disk(self) -> "SimDisk | SimBucket":
+        return SimDisk()
+
+    def _new_plans(self, name: str) -> "Durability | ObjectRequests":
+        return self.variant.durability(f"_streamproc/.tmp/{name}")
 
     def run(self) -> Tally:
         """Run until every record is published and every worker is at rest.
@@ -262,7 +271,7 @@ class Simulation:
         self._processes[worker] = Process(
             worker,
             self._life(session),
-            self.variant.durability(f"_streamproc/.tmp/{name}"),
+            self._new_plans(name),
         )
 
     def _advance(self, process: Process) -> None:
@@ -306,7 +315,7 @@ class Simulation:
                 pass
             case _:
                 process.effect = request
-                process.operations = process.durability.plan(request)
+                process.operations = process.plans.plan(request)
                 self._maybe_lose_reply(process)
 
     def _maybe_lose_reply(self, process: Process) -> None:

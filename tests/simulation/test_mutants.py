@@ -41,7 +41,12 @@ from streamproc.core.record import (
 )
 from streamproc.core.squash import Squasher
 from streamproc.testing.sim_checks import Violation
-from streamproc.testing.simulation import FOLDER, Position, Simulation, Variant
+from streamproc.testing.simulation import (
+    FOLDER,
+    Position,
+    Simulation,
+    Variant,
+)
 
 SEEDS_MAX = 600
 

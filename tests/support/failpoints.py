@@ -19,7 +19,13 @@ from streamproc.testing.sim_log import LogReader
 from tests.support.service import RAZLOG, Rig, closed, definition, published, traffic
 
 COUNT = 1500
-TOPICS = {RAZLOG: 2, "telemetry.signals": 1, "telemetry.abandon": 1}
+TOPICS = {
+    RAZLOG: 2,
+    "telemetry.signals": 1,
+    "telemetry.abandon": 1,
+    "telemetry.bucket": 2,
+    "telemetry.bucket-all": 2,
+}
 
 
 async def fill(

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq  # noqa: TID251  (a test reads what was published)
 
 from streamproc.codecs.select import make_decoder
 from streamproc.connectors.local_store import LocalStore
+from streamproc.connectors.object_client import ObjectOptions
+from streamproc.connectors.object_store import ObjectStore
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
 from streamproc.connectors.refold_reader import read_readings
 from streamproc.core.chain import LogIdentity
@@ -56,6 +58,7 @@ from streamproc.runtime.worker import (
     WorkerTools,
 )
 from streamproc.testing.clock import ManualClock
+from tests.support.buckets import store_at
 
 MINUTE_US = 60_000_000
 START_US = 1_750_000_020_000_000
@@ -253,9 +256,15 @@ class Rig:
 
     watch: Watch = field(default_factory=Watch)
     also: Sequence[Observer] = ()
+    bucket: ObjectOptions | None = None
+    """Write there; `root` is then where the server keeps it."""
 
     def __post_init__(self) -> None:
-        self.store = LocalStore(self.root, ballast_bytes=0)
+        self.store: LocalStore | ObjectStore = (
+            LocalStore(self.root, ballast_bytes=0)
+            if self.bucket is None
+            else store_at(self.bucket)
+        )
         self.decoders: dict[str, Decoder] = {}
         self.service = Service(self._parts(), self.options)
 
