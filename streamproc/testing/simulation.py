@@ -34,10 +34,10 @@ from streamproc.core.record import (
 from streamproc.core.squash import Housekeeping
 from streamproc.core.values import OffsetSpan
 from streamproc.errors import Fenced, StreamprocError, Unreachable
-from streamproc.testing.sim_alert import alert_of
 from streamproc.testing.sim_bucket import ObjectRequests, SimBucket
 from streamproc.testing.sim_checks import Checker, Violation
 from streamproc.testing.sim_disk import SimDisk
+from streamproc.testing.sim_kafka import Partition, alert_of
 
 TOPIC: Final = "telemetry.razlog"
 FOLDER: Final = log_folder("sim", TOPIC, "id", 0)
@@ -133,15 +133,6 @@ class Variant:
     durability: Callable[[str], Durability] = Durability
     requests: Callable[..., ObjectRequests] = ObjectRequests
     start_at: Callable[[LogSession], Generator[Request, Any, int]] | None = None
-
-
-class Partition:
-    """A Kafka partition: payloads by offset, one owner, one committed offset."""
-
-    def __init__(self, random: Random, records: int) -> None:
-        self.payloads = [random.randint(-1000, 1000) for _ in range(records)]
-        self.owner = 0
-        self.committed: int | None = None
 
 
 @dataclass(slots=True)

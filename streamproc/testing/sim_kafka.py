@@ -1,6 +1,17 @@
-"""An alert for the simulation: all that matters is its id."""
+"""A Kafka partition for the simulation, and the alerts its records open."""
+
+from random import Random
 
 from streamproc.core.values import AlertTransition
+
+
+class Partition:
+    """A Kafka partition: payloads by offset, one owner, one committed offset."""
+
+    def __init__(self, random: Random, records: int) -> None:
+        self.payloads = [random.randint(-1000, 1000) for _ in range(records)]
+        self.owner = 0
+        self.committed: int | None = None
 
 
 def alert_of(source: str, offset: int) -> AlertTransition:
