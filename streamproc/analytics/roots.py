@@ -197,20 +197,20 @@ def scan(
 
     `hive` are the columns that come from their paths; without it none do.
     """
-    first = where if isinstance(where, Path | BucketPath) else where[0]
+    places = [where] if isinstance(where, Path | BucketPath) else list(where)
+    first = places[0]
     if isinstance(first, Path):
         return pl.scan_parquet(
-            where,  # type: ignore[arg-type]  # all of one kind, as the first one is
+            first if len(places) == 1 else [str(place) for place in places],
             hive_partitioning=hive is not None,
             hive_schema=hive,
         )
-    single = isinstance(where, BucketPath)
-    names = [f"{where}/**/*.parquet"] if single else [str(path) for path in where]
     # Of a URL polars takes every `key=value`, also those above the folder that is meant.
     keys = [part.split("=")[0] for part in str(first).split("/") if "=" in part]
     above = dict.fromkeys(keys, pl.String())
+    below = "/**/*.parquet" if places == [where] else ""
     return pl.scan_parquet(
-        names,
+        [f"{place}{below}" for place in places],
         hive_partitioning=hive is not None,
         hive_schema=None if hive is None else pl.Schema({**above, **hive}),
         storage_options=dict(first.bucket.reader_options),

@@ -7,10 +7,21 @@ from pathlib import Path
 from streamproc.analytics.roots import BucketPath, RootPath
 from streamproc.app.outside import object_options
 from streamproc.app.storing import real_time
-from streamproc.config import is_bucket, load_s3
+from streamproc.config import Settings, is_bucket, load_s3
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.object_store import ObjectStore
 from streamproc.errors import InputError
+
+
+def root_of(settings: Settings, *, connect: bool) -> RootPath | None:
+    """Return the output root of a configuration; None for a bucket nobody may ask yet."""
+    root = settings.output.root
+    if not is_bucket(root):
+        return Path(root)
+    if not connect:
+        return None
+    options = object_options(root, settings.s3)
+    return BucketPath(ObjectStore(options, real_time(SystemClock())))
 
 
 def open_root(

@@ -12,6 +12,7 @@ import typer
 from streamproc.analytics.inspect import PartitionSummary, inspect_logs
 from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.app.outside import kafka_options
+from streamproc.app.reading import root_of
 from streamproc.app.storing import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
 from streamproc.config import describe, format_duration
@@ -46,7 +47,8 @@ def check(
     store = probe_store(settings) if connect else None
     windows = settings.definition.windows
     costs = tuple(window_costs(windows, Traffic())) if measure else ()
-    logs = inspect_logs(settings.output.root)
+    root = root_of(settings, connect=connect)
+    logs = () if root is None else inspect_logs(root)
     if as_json:
         print_json(
             {

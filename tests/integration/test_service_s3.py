@@ -143,6 +143,30 @@ async def test_a_service_on_a_store_that_fails_all_the_time_writes_the_same_tabl
     assert not run.watch.failures
 
 
+def town(
+    folder: Path,
+    prefix: str,
+    endpoint: str,
+    *,
+    servers: str = "127.0.0.1:1",
+    topic: str = "telemetry.{city}",
+) -> Path:
+    """Write a configuration whose output is a bucket, and the secret beside it."""
+    (folder / "s3.secret").write_text(SECRET_KEY)
+    config = folder / "town.toml"
+    config.write_text(
+        CONFIG.format(
+            servers=servers,
+            topic=topic,
+            bucket=BUCKET,
+            prefix=prefix,
+            endpoint=endpoint,
+            key=ACCESS_KEY,
+        )
+    )
+    return config
+
+
 def _run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "streamproc", *arguments],
@@ -162,26 +186,18 @@ async def test_every_command_works_on_a_bucket(
         await admin.wait_for_topics([topic])
     await fill(kafka.connection, topic, 1, 300)
     s3.options(BUCKET)
-    config = tmp_path / "town.toml"
-    config.write_text(
-        CONFIG.format(
-            servers=kafka.bootstrap_servers,
-            topic=topic.replace("razlog", "{city}"),
-            bucket=BUCKET,
-            prefix=prefix,
-            endpoint=s3.endpoint,
-            key=ACCESS_KEY,
-        )
+    pattern = topic.replace("razlog", "{city}")
+    config = town(
+        tmp_path, prefix, s3.endpoint, servers=kafka.bootstrap_servers, topic=pattern
     )
-    (tmp_path / "s3.secret").write_text(SECRET_KEY)
     url = f"s3://{BUCKET}/{prefix}"
-
-    checked = _run("check", str(config), "--connect", "--json")
-    assert checked.returncode == 0, checked.stderr
-    assert "one winner each" in json.loads(checked.stdout)["store"]
 
     ran = _run("run", str(config), "--until-end", "--close")
     assert ran.returncode == 0, ran.stderr
+    checked = _run("check", str(config), "--connect", "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert "one winner each" in json.loads(checked.stdout)["store"]
+    assert len(json.loads(checked.stdout)["restart"]) == 1
     root = s3.folder(BUCKET) / prefix
     assert accounted(root) == [(f"{topic}/0", n) for n in range(300)]
 
@@ -222,19 +238,9 @@ async def test_every_command_works_on_a_bucket(
 def test_files_are_replayed_into_a_bucket_once(s3: S3Server, tmp_path: Path) -> None:
     prefix = fresh("replayed")
     s3.options(BUCKET)
-    config = tmp_path / "town.toml"
-    config.write_text(
-        CONFIG.format(
-            servers="127.0.0.1:1",
-            topic="telemetry.{city}",
-            bucket=BUCKET,
-            prefix=prefix,
-            endpoint=s3.endpoint,
-            key=ACCESS_KEY,
-        )
-        + '[files]\ncity_fixed = "razlog"\n'
-    )
-    (tmp_path / "s3.secret").write_text(SECRET_KEY)
+    config = town(tmp_path, prefix, s3.endpoint)
+    with config.open("a") as file:
+        file.write('[files]\ncity_fixed = "razlog"\n')
     day = tmp_path / "day.ndjson"
     lines = [
         f'{{"device":"a","time":"2026-03-01T08:{minute:02d}:00Z","values":{{"pm10":{minute}}}}}'
@@ -263,20 +269,12 @@ def test_files_are_replayed_into_a_bucket_once(s3: S3Server, tmp_path: Path) -> 
 def test_a_bucket_that_cannot_be_used_is_said_before_anything_is_read(
     s3: S3Server, tmp_path: Path, changed: str, said: str
 ) -> None:
-    lines = CONFIG.format(
-        servers="127.0.0.1:1",
-        topic="telemetry.{city}",
-        bucket=BUCKET,
-        prefix=fresh("root"),
-        endpoint=s3.endpoint,
-        key=ACCESS_KEY,
-    ).splitlines()
+    config = town(tmp_path, fresh("root"), s3.endpoint)
     key = changed.split(" = ", maxsplit=1)[0]
-    config = tmp_path / "town.toml"
+    lines = config.read_text().splitlines()
     kept = [changed if line.startswith(key) else line for line in lines]
     text = "\n".join(kept).replace("path_style", 'patience = "1s"\npath_style')
     config.write_text(text)
-    (tmp_path / "s3.secret").write_text(SECRET_KEY)
 
     ran = _run("run", str(config), "--until-end")
 
@@ -286,6 +284,14 @@ def test_a_bucket_that_cannot_be_used_is_said_before_anything_is_read(
     assert SECRET_KEY not in ran.stderr
 
 
+def test_a_bucket_is_not_asked_by_a_check_that_shall_not_connect(
+    tmp_path: Path,
+) -> None:
+    checked = _run("check", str(town(tmp_path, "somewhere", "http://127.0.0.1:1")))
+
+    assert checked.returncode == 0, checked.stderr
+
+
 @pytest.mark.parametrize("command", [("run",), ("check", "--connect")])
 def test_a_service_that_loses_races_is_not_written_to(
     kafka: ApacheKafka, s3: S3Server, tmp_path: Path, command: tuple[str, ...]
@@ -293,20 +299,10 @@ def test_a_service_that_loses_races_is_not_written_to(
     """Whoever wants to be the only writer has a zombie of its own after the first pause."""
     prefix = fresh("racy")
     s3.options(BUCKET)
-    config = tmp_path / "town.toml"
     with FaultFront(s3.endpoint) as front:
         front.judge = always(Fault.RACY)
-        config.write_text(
-            CONFIG.format(
-                servers=kafka.bootstrap_servers,
-                topic="telemetry.{city}",
-                bucket=BUCKET,
-                prefix=prefix,
-                endpoint=front.endpoint,
-                key=ACCESS_KEY,
-            )
-        )
-        (tmp_path / "s3.secret").write_text(SECRET_KEY)
+        servers = kafka.bootstrap_servers
+        config = town(tmp_path, prefix, front.endpoint, servers=servers)
 
         ran = _run(command[0], str(config), *command[1:])
 
