@@ -51,6 +51,8 @@ def kafka_options(settings: Settings) -> KafkaOptions:
         connection=connection,
         group=settings.group,
         pattern=settings.topics.pattern,
+        expected=settings.topics.names,
+        alert_topic=settings.alerts.topic,
         instance_id=source.instance_id,
         session_timeout_s=source.session_timeout_us // SECOND_US,
         heartbeat_s=source.heartbeat_us // SECOND_US,

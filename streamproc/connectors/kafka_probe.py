@@ -12,10 +12,15 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as AioTopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
-from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_connect import why_no_address, why_unreachable
 from streamproc.connectors.kafka_records import columnar, nothing
+from streamproc.connectors.kafka_rights import READING, forbidden
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.core.ports import Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
@@ -28,7 +33,10 @@ _FETCH_BYTES = 64 * 1024  # a broker sends at least one whole batch whatever the
 
 
 class KafkaProbe:
-    """Answers one question at a time; each within `timeout_s` or with `Unreachable`."""
+    """Answers one question at a time; each within `timeout_s` or with an error.
+
+    That is `Unreachable`, or `WorldError` where the brokers refuse us.
+    """
 
     def __init__(self, connection: KafkaConnection, *, timeout_s: float) -> None:
         self._connection = connection
@@ -123,11 +131,18 @@ class KafkaProbe:
             async with asyncio.timeout(self._timeout_s), self._turn:
                 return await question
         except TimeoutError as error:
+            # Refused at every reconnect, aiokafka tries again for as long as it may.
+            refusal = await why_no_address(self._connection)
+            if refusal is not None and not refusal.retriable:
+                raise refusal from error
             msg = f"Kafka: {partition.source}: no answer within {self._timeout_s} s"
             raise Unreachable(msg) from error
         except KafkaError as error:
             if error.retriable or self._consumer is None:
                 raise await why_unreachable(self._connection) from error
+            if isinstance(error, TopicAuthorizationFailedError):
+                user = self._connection.security.username
+                raise forbidden(user, "topic", partition.topic, READING) from error
             msg = f"Kafka: {partition.source}: {type(error).__name__}: {error}"
             raise WorldError(msg) from error
         finally:

@@ -153,7 +153,9 @@ class KafkaOptions:
     one partition in it, both compressed (A9). `records_max` bounds what one call of
     `fetch` returns: exactly for small numbers; as it stands to whole batches, up to 8 MiB
     as received, some 50 ms of work for whoever reads them. `topics_refresh_s` is how soon
-    a new topic or partition is noticed. `raw` is there to be turned off: then records go
+    a new topic or partition is noticed. `expected` are topics known by name among those
+    that match, `alert_topic` the one we write: rights on them are looked at once connected.
+    `raw` is there to be turned off: then records go
     through aiokafka's objects, as they do with `headers`.
     """
 
@@ -161,6 +163,8 @@ class KafkaOptions:
     group: str
     topics: tuple[str, ...] = ()
     pattern: str | None = None
+    expected: tuple[str, ...] = ()
+    alert_topic: str | None = None
     instance_id: str | None = None
     session_timeout_s: int = 45
     heartbeat_s: int = 3

@@ -31,12 +31,12 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 | A7 | recorded: offsets are a hint, the commit log decides |
 | A8 | no deserialisers |
 | A9 | limits count compressed bytes; `kafka_batches` bounds what a batch may become, `check` looks at `max.message.bytes` |
-| A10 | `_fault_of`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
+| A10 | `kafka_faults`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
 | A11 | `_poll` names `_NOBODY` when nothing is assigned, never an empty list |
 | A12 | recorded: health is progress against `bounds`, judged by the runtime |
 | A13 | every assignment begins paused, at a placeholder position |
 | A14 | no transactions here; `kafka_produce` is idempotent only |
-| A15 | recorded: expired sessions reconnect with the same password |
+| A15 | expired sessions reconnect with the same password |
 | A16 | recorded: new certificates need a restart (one context per client) |
 | A17 | fetch limits 4 MiB a partition, 16 MiB a broker; received into arenas |
 | A18 | `kafka_client.finish` has its own limit and survives `CancelledError` |
@@ -60,20 +60,20 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-    RecordTooLargeError,
 )
 
 from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_client import finish, position_of, store
 from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_faults import concerned, fault_of, leaves_others
 from streamproc.connectors.kafka_fetch import path_for
 from streamproc.connectors.kafka_probe import KafkaProbe
 from streamproc.connectors.kafka_records import nothing
+from streamproc.connectors.kafka_rights import lacking, refused
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.core.ports import AssignmentListener, Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
-from streamproc.errors import SourceMismatch, Unreachable, WorldError
+from streamproc.errors import Forbidden, WorldError
 
 _NOBODY = AioTopicPartition("__streamproc_nobody", 0)
 """Fetching for it returns nothing, but reports errors and counts as a sign of life."""
@@ -131,6 +131,7 @@ class KafkaSource:
         self._gates: dict[AioTopicPartition, _Gate] = {}
         self._polling: asyncio.Task[_Polled] | None = None
         self._kept: BaseException | None = None
+        self._refused: list[Forbidden] = []
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -140,7 +141,11 @@ class KafkaSource:
     # --- lifecycle ------------------------------------------------------------------
 
     async def start(self, listener: AssignmentListener) -> None:
-        """Connect and join; a wrong password or certificate is a plain `WorldError`."""
+        """Connect and join; a wrong password or certificate is a plain `WorldError`.
+
+        Raises:
+            Forbidden: without a right on the group, the alert topic or any topic.
+        """
         assert self._consumer is None, "a source is started once"
         options = self._options
         assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
@@ -152,6 +157,8 @@ class KafkaSource:
         self._consumer = consumer
         try:
             await consumer.start()
+            lacks = await lacking(self._admin, options)
+            self._refused += refused(options.connection.security.username, lacks)
         except KafkaConnectionError as error:
             await self.stop()
             raise await why_unreachable(options.connection) from error
@@ -187,9 +194,12 @@ class KafkaSource:
     async def fetch(self, timeout_ms: int) -> Sequence[Records]:
         """Return what has arrived; control batches alone give an empty batch with a span.
 
-        A partition whose position is gone is closed, and fetching may go on without it.
+        A partition whose position is gone is closed, and so is a topic that we may not read;
+        fetching may go on without them.
         """
         self._raise_kept()
+        if self._refused:
+            raise self._refused.pop()
         if self._consumer is None:
             msg = "Kafka: the source is stopped"
             raise WorldError(msg)
@@ -206,8 +216,9 @@ class KafkaSource:
         except NoOffsetForPartitionError:
             return ()  # set before the placeholder position was; a seek will follow
         except KafkaError as error:
-            fault = await self._fault_of(error)
-            if isinstance(fault, WorldError):
+            self._shut(error)
+            fault = await fault_of(error, self._options, self._probe)
+            if isinstance(fault, WorldError) and not leaves_others(fault):
                 self._kept = fault  # the client's position may be beyond what was lost
             raise fault from error
         except Exception as error:
@@ -280,35 +291,10 @@ class KafkaSource:
             return None
         return gate
 
-    async def _fault_of(self, error: KafkaError) -> WorldError | SourceMismatch:
-        """Say what an error of `getmany` means for us."""
-        if isinstance(error, OffsetOutOfRangeError):
-            ((tp, position),) = error.args[0].items()
-            return await self._out_of_range(tp, position)
-        if isinstance(error, RecordTooLargeError):
-            _, tp, offset, limit = error.args
-            return WorldError(
-                f"{tp.topic}/{tp.partition} offset {offset}: the record does not fit "
-                f"into a fetch of {limit} bytes"
-            )
-        details = "; ".join(str(fact) for fact in error.args) or "no details"
-        return WorldError(f"Kafka: {type(error).__name__}: {details}")
-
-    async def _out_of_range(
-        self, tp: AioTopicPartition, position: int
-    ) -> SourceMismatch:
-        origin = TopicPartition(tp.topic, tp.partition)
-        self.pause(origin)
-        try:
-            bounds = await self._probe.bounds(origin)
-            has = f"the broker has [{bounds.begin}, {bounds.end})"
-        except Unreachable:
-            has = "the broker does not say what it has"
-        msg = (
-            f"{origin.source}: offset {position} is gone, {has}; retention has "
-            "overtaken us, or the topic was truncated or created anew"
-        )
-        return SourceMismatch(msg, source=origin.source)
+    def _shut(self, error: KafkaError) -> None:
+        """Close the gates of what an error concerns, where it is not everything."""
+        for tp in concerned(error, list(self._gates)):
+            self.pause(TopicPartition(tp.topic, tp.partition))
 
     # --- gates ----------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ knowing whether a record was created are no faults: only opening the log again t
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -28,7 +29,13 @@ from streamproc.core.chain import Genesis
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Bounds
 from streamproc.core.values import TopicPartition
-from streamproc.errors import Fenced, SourceMismatch, StreamprocError, Unreachable
+from streamproc.errors import (
+    Fenced,
+    Forbidden,
+    SourceMismatch,
+    StreamprocError,
+    Unreachable,
+)
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.departures import Departures
 from streamproc.runtime.opening import (
@@ -307,13 +314,28 @@ class Ownership:
     async def overtaken(self, error: SourceMismatch) -> None:
         """Stop the partition whose position is gone, but keep what it has consumed."""
         bounds = await self._bounds_of(error.source)
+        await self._stop_in_order(
+            lambda origin: origin.source == error.source,
+            lambda worker: _told(worker, error, bounds),
+        )
+
+    async def forbidden(self, error: Forbidden) -> None:
+        """Stop a topic that we may not read any more, but keep what it has consumed."""
+        if not any(origin.topic == error.topic for origin in self.workers):
+            self._observer.failed("reading", "forbidden", str(error))
+        await self._stop_in_order(
+            lambda origin: origin.topic == error.topic, lambda _: error
+        )
+
+    async def _stop_in_order(
+        self,
+        concerned: Callable[[TopicPartition], bool],
+        why: Callable[[PartitionWorker], StreamprocError],
+    ) -> None:
         async with self.turn:
             for origin, worker in list(self.workers.items()):
-                if origin.source != error.source:
-                    continue
-                if not await self.finished(worker):
-                    return
-                self.stop(origin, _told(worker, error, bounds))
+                if concerned(origin) and await self.finished(worker):
+                    self.stop(origin, why(worker))
 
     async def _bounds_of(self, source: str) -> Bounds | None:
         """Ask what a partition of ours has, for the message; None where nobody tells."""

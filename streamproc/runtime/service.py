@@ -20,7 +20,7 @@ from typing import Any
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Decoder
 from streamproc.core.values import Emission, Records, TimerDecision, TopicPartition
-from streamproc.errors import SourceMismatch, Unreachable
+from streamproc.errors import Forbidden, SourceMismatch, Unreachable
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.departures import Departures
 from streamproc.runtime.ownership import Ownership
@@ -140,6 +140,11 @@ class Service:
             if not error.source:
                 raise
             await self._owner.overtaken(error)
+            return ()
+        except Forbidden as error:
+            if not error.topic:
+                raise
+            await self._owner.forbidden(error)
             return ()
 
     async def _advance(self, records: Records) -> None:

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aiokafka import TopicPartition as AioTopicPartition
-from aiokafka.errors import CorruptRecordException, RecordTooLargeError
+from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeError
 
 from streamproc.connectors.embedded_broker import EmbeddedBroker
+from streamproc.connectors.kafka_faults import fault_of
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.connectors.kafka_source import KafkaSource, _Polled
@@ -129,12 +130,16 @@ async def test_a_position_seen_only_after_a_poll_is_not_yet_consumed(
     assert (quiet.span.start, quiet.span.end, len(quiet)) == (10, 12, 0)
 
 
+async def fault(source: KafkaSource, error: KafkaError) -> Exception:
+    return await fault_of(error, source._options, source._probe)
+
+
 async def test_a_record_that_is_too_large_is_fatal_and_named(
     source: KafkaSource,
 ) -> None:
     tp = AioTopicPartition("t", 0)
 
-    error = await source._fault_of(RecordTooLargeError("%s %s %s", tp, 5, 1024))
+    error = await fault(source, RecordTooLargeError("%s %s %s", tp, 5, 1024))
 
     assert isinstance(error, WorldError)
     assert not error.retriable
@@ -142,7 +147,7 @@ async def test_a_record_that_is_too_large_is_fatal_and_named(
 
 
 async def test_a_corrupt_record_is_fatal(source: KafkaSource) -> None:
-    error = await source._fault_of(CorruptRecordException("Invalid CRC - t/0"))
+    error = await fault(source, CorruptRecordException("Invalid CRC - t/0"))
 
     assert isinstance(error, WorldError)
     assert "CorruptRecordException: Invalid CRC - t/0" in str(error)
