@@ -18,6 +18,8 @@ CITY: Final = "{city}"
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
 _PORT_MAX: Final = 65_535
 _HEARTBEATS_PER_SESSION: Final = 3
+_FETCHES: Final = 16
+_FETCHES_MIN: Final = 2
 _REGISTRY_FORMATS: Final = frozenset({"avro", "protobuf"})
 _CODECS: Final[Mapping[str, tuple[str, ...]]] = {
     "json": (
@@ -45,6 +47,14 @@ def topic_cities(file: File) -> dict[str, str]:
         if CITY in template
         for slug in sorted(file.cities)
     }
+
+
+def bytes_max(file: File) -> int:
+    """Return the bound of what is fetched, buffered and being written together."""
+    given = file.intake.bytes_max
+    if given is not None:
+        return given
+    return file.output.buffer_bytes + _FETCHES * file.source.fetch_bytes
 
 
 def shared_topics(file: File) -> tuple[str, ...]:
@@ -85,6 +95,14 @@ def _check_output(parsed: Parsed) -> None:
         parsed.report(("output", "root"), message)
     if not output.root or "\0" in output.root:
         parsed.report(("output", "root"), "is not a folder's name")
+    intake, fetch = parsed.file.intake, parsed.file.source.fetch_bytes
+    least = output.buffer_bytes + _FETCHES_MIN * fetch
+    if intake.bytes_max is not None and intake.bytes_max < least:
+        message = (
+            f"must be at least buffer_bytes + {_FETCHES_MIN} * fetch_bytes = "
+            f"{format_size(least)}"
+        )
+        parsed.report(("intake", "bytes_max"), message)
     if output.buffer_bytes < output.flush_bytes:
         message = f"must be at least flush_bytes = {format_size(output.flush_bytes)}"
         parsed.report(("output", "buffer_bytes"), message)

@@ -144,6 +144,7 @@ class Watch(Observer):
         self.released_: list[TopicPartition] = []
         self.failures: list[tuple[str, str]] = []
         self.messages: list[str] = []
+        self.store_: list[tuple[TopicPartition, str]] = []
         self.ends: list[int] = []
         self.told = asyncio.Event()
 
@@ -178,6 +179,10 @@ class Watch(Observer):
     def failed(self, stage: str, kind: str, message: str) -> None:
         self.failures.append((stage, kind))
         self.messages.append(message)
+        self.told.set()
+
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        self.store_.append((origin, problem))
         self.told.set()
 
     async def until_failed(self, stage: str, kind: str, times: int) -> None:
