@@ -97,11 +97,11 @@ class Bench:
             rates = dict.fromkeys(self.quiet, given.rate)
             if flooded:
                 rates[GREEDY] = given.rate * given.flood
-            self._trickle(topic, rates)
+            sent = self._trickle(topic, rates)
             member.child.send_signal(signal.SIGTERM)
             wait_until(lambda: member.said[-1][0] == "ended", "the drain")
             (told,) = member.since(0, "delays")
-        return self._result(told[1], topic, flooded=flooded)
+        return self._result(told[1], topic, sent, flooded=flooded)
 
     def _fill(self, topic: str, cities: tuple[str, ...], rows: int) -> None:
         load = Load(
@@ -109,11 +109,12 @@ class Bench:
         )
         preload(self._broker.connection, load)
 
-    def _trickle(self, topic: str, rates: dict[str, float]) -> None:
-        """Send at the rates of the cities; those of one rate from one process."""
+    def _trickle(self, topic: str, rates: dict[str, float]) -> int:
+        """Send at the rates of the cities, one process a rate; return what the quiet ones sent."""
+        sent = 0
         with ExitStack() as stack:
             children = []
-            for rate in set(rates.values()):
+            for rate in sorted(set(rates.values())):
                 given = {
                     "servers": self._broker.bootstrap_servers,
                     "topics": [topic.format(city=c) for c in rates if rates[c] == rate],
@@ -128,15 +129,21 @@ class Bench:
                 said = json.loads(child.communicate()[0])
                 assert child.returncode == 0, said
                 print(said, file=sys.stderr)
+                sent = sent or said["sent"]  # the least rate is the quiet cities'
+        return sent
 
     def _result(
-        self, delays: dict[str, list[list[int]]], topic: str, *, flooded: bool
+        self,
+        delays: dict[str, list[list[int]]],
+        topic: str,
+        sent: int,
+        *,
+        flooded: bool,
     ) -> Result:
         quiet: Counter[int] = Counter()
         for city in self.quiet:
             quiet.update(dict(map(tuple, delays[topic.format(city=city)])))  # type: ignore[arg-type]
         # What lay there before the member started is no delay of its.
-        sent = round(self._given.rate * self._given.seconds) * len(self.quiet)
         first = quiet.total() - sent
         for value in sorted(quiet, reverse=True):
             taken = min(first, quiet[value])

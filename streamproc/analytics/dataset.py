@@ -7,13 +7,20 @@ written on the first day still runs on the day before it.
 
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (reads footers of published files)
 
+from streamproc.analytics.roots import (
+    Root,
+    RootPath,
+    content,
+    in_order,
+    root_path,
+    scan,
+)
 from streamproc.core.schemas import PUBLISHED
 
 _HIVE: Final = pl.Schema({"city": pl.String(), "date": pl.Date()})
@@ -21,16 +28,16 @@ ZONE_KEY: Final = b"streamproc.timezone"
 
 
 def open_readings(
-    root: Path | str,
+    root: Root,
     cities: Sequence[str] | None = None,
     dates: Sequence[date] | None = None,
 ) -> pl.LazyFrame:
     """Return `readings/`; only the folders of these cities and local dates are read."""
-    return _open(Path(root, "readings"), "readings", cities, dates)
+    return _open(root_path(root) / "readings", "readings", cities, dates)
 
 
 def open_aggregates(
-    root: Path | str,
+    root: Root,
     window: str,
     cities: Sequence[str] | None = None,
     dates: Sequence[date] | None = None,
@@ -39,36 +46,36 @@ def open_aggregates(
 
     Several rows may speak of one window: `analytics.merge.aggregates` merges them.
     """
-    folder = Path(root, "aggregates", f"window={window}")
+    folder = root_path(root) / f"aggregates/window={window}"
     frame = _open(folder, "aggregates", cities, dates)
     return frame.with_columns(window=pl.lit(window))
 
 
 def open_alerts(
-    root: Path | str,
+    root: Root,
     cities: Sequence[str] | None = None,
     dates: Sequence[date] | None = None,
 ) -> pl.LazyFrame:
     """Return `alerts/`: one row a transition; (alert_id, transition) is unique."""
-    return _open(Path(root, "alerts"), "alerts", cities, dates)
+    return _open(root_path(root) / "alerts", "alerts", cities, dates)
 
 
 def open_late(
-    root: Path | str,
+    root: Root,
     cities: Sequence[str] | None = None,
     dates: Sequence[date] | None = None,
 ) -> pl.LazyFrame:
     """Return `late/`: one row per late reading and window it missed."""
-    return _open(Path(root, "late"), "late", cities, dates)
+    return _open(root_path(root) / "late", "late", cities, dates)
 
 
 def open_quarantine(
-    root: Path | str,
+    root: Root,
     cities: Sequence[str] | None = None,
     dates: Sequence[date] | None = None,
 ) -> pl.LazyFrame:
     """Return `quarantine/`: the refused records; the city may be `_unknown`."""
-    return _open(Path(root, "quarantine"), "quarantine", cities, dates)
+    return _open(root_path(root) / "quarantine", "quarantine", cities, dates)
 
 
 def schema_of(dataset: str) -> pl.Schema:
@@ -79,24 +86,24 @@ def schema_of(dataset: str) -> pl.Schema:
     return pl.Schema({**empty.schema, **_HIVE})
 
 
-def time_zones(root: Path | str) -> dict[str, str]:
+def time_zones(root: Root) -> dict[str, str]:
     """Return each city's time zone, as the newest name among its aggregate files says."""
-    zones = {}
-    for file in sorted(
-        Path(root, "aggregates").glob("window=*/city=*/date=*/*.parquet")
-    ):
+    zones: dict[str, RootPath] = {}
+    folder = root_path(root) / "aggregates"
+    files = folder.glob("window=*/city=*/date=*/*.parquet")
+    for file in in_order(files):
         city = file.parent.parent.name.removeprefix("city=")
         zones[city] = file
     return {city: _zone(file) for city, file in zones.items()}
 
 
-def _zone(file: Path) -> str:
-    metadata = pq.read_schema(file).metadata or {}
+def _zone(file: RootPath) -> str:
+    metadata = pq.read_schema(content(file)).metadata or {}
     return metadata.get(ZONE_KEY, b"UTC").decode()
 
 
 def _open(
-    folder: Path,
+    folder: RootPath,
     dataset: str,
     cities: Sequence[str] | None,
     dates: Sequence[date] | None,
@@ -104,7 +111,7 @@ def _open(
     schema = schema_of(dataset)
     if next(folder.glob("city=*/date=*/*.parquet"), None) is None:
         return pl.LazyFrame(schema=schema)
-    frame = pl.scan_parquet(folder, hive_partitioning=True, hive_schema=_HIVE)
+    frame = scan(folder, _HIVE)
     if cities is not None:
         frame = frame.filter(pl.col("city").is_in(list(cities)))
     if dates is not None:

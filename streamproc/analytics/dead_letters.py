@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from streamproc.analytics.dataset import open_quarantine
+from streamproc.analytics.roots import Root
 
 PREVIEW_CHARACTERS: Final = 200
 
@@ -63,7 +63,7 @@ class DeadLetter:
 
 
 def list_dead_letters(
-    root: Path | str, chosen: Filter | None = None
+    root: Root, chosen: Filter | None = None
 ) -> list[DeadLetterGroup]:
     """Return the groups, sorted by city, date and reason."""
     groups = (
@@ -92,7 +92,7 @@ def list_dead_letters(
 
 
 def show_dead_letters(
-    root: Path | str, chosen: Filter | None = None, limit: int = 20
+    root: Root, chosen: Filter | None = None, limit: int = 20
 ) -> list[DeadLetter]:
     """Return the first `limit` records, sorted by city, date, source and offset."""
     rows = (
@@ -122,7 +122,7 @@ def preview(payload: bytes, characters: int = PREVIEW_CHARACTERS) -> str:
     return shown if whole else f"{shown}…"
 
 
-def _select(root: Path | str, chosen: Filter) -> pl.LazyFrame:
+def _select(root: Root, chosen: Filter) -> pl.LazyFrame:
     frame = open_quarantine(root, chosen.cities, chosen.dates)
     frame = frame.with_columns(pl.col("source", "reason", "detail").cast(pl.String))
     if chosen.reasons is not None:

@@ -8,7 +8,6 @@ rows. A window with one part comes back bit for bit as it was published.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -18,6 +17,7 @@ import polars as pl
 
 from streamproc.analytics.dataset import open_aggregates, time_zones
 from streamproc.analytics.folding import Runs, earliest, latest, moments, total
+from streamproc.analytics.roots import Root
 from streamproc.core import sketch
 
 SERIES: Final = ("city", "device", "property", "unit")
@@ -54,7 +54,7 @@ _MERGED: Final = pl.Schema(
 
 
 def aggregates(
-    source: Path | str | pl.DataFrame | pl.LazyFrame,
+    source: Root | pl.DataFrame | pl.LazyFrame,
     window: str,
     *,
     cities: Sequence[str] | None = None,

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (verification reads what was published)
 
+from streamproc.analytics.roots import RootPath, content
 from streamproc.core.definition import Definition
 from streamproc.core.record import FileEntry, LogRecord, file_stem, final_name
 from streamproc.core.schemas import PUBLISHED
@@ -78,13 +78,13 @@ class FileRows:
     late: int
 
 
-def read_rows(path: Path, entry: FileEntry) -> tuple[FileRows | None, list[str]]:
+def read_rows(path: RootPath, entry: FileEntry) -> tuple[FileRows | None, list[str]]:
     """Return the rows to check, or what keeps the file from being read."""
     published = PUBLISHED.get(entry.dataset)
     if published is None:
         return None, [f"{entry.dataset!r} is no dataset"]
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(content(path)) as file:
             rows, schema = file.metadata.num_rows, file.schema_arrow
             wanted = {"source", "device", "offset", "ordinal", "flags"}
             wanted.add(_DATED_BY.get(entry.dataset, "source"))

@@ -11,12 +11,15 @@ from streamproc.analytics.dead_letters import (
     list_dead_letters,
     show_dead_letters,
 )
+from streamproc.app.reading import open_root
 from streamproc.cli.console import out, print_json, table
-from streamproc.errors import InputError
 
 app = typer.Typer(help="Look at records that were refused.", no_args_is_help=True)
 
-Root = Annotated[Path, typer.Argument(help="The folder `[output] root` names.")]
+Root = Annotated[str, typer.Argument(help="What `[output] root` names.")]
+Config = Annotated[
+    Path | None, typer.Option(help="Its [s3] says how a bucket is reached.")
+]
 Cities = Annotated[list[str] | None, typer.Option("--city", help="Only this town.")]
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", help="Only this reason.")
@@ -33,13 +36,14 @@ def list_groups(
     city: Cities = None,
     reason: Reasons = None,
     day: Dates = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Count refused records by city, reason and day.
 
     Example: `streamproc dead-letters list data --city razlog`
     """
-    groups = list_dead_letters(_folder(root), _filter(city, reason, day))
+    groups = list_dead_letters(open_root(root, config), _filter(city, reason, day))
     if as_json:
         print_json(groups)
         return
@@ -61,6 +65,7 @@ def show_records(
     ] = None,
     offset: Annotated[int | None, typer.Option(help="Only this offset.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records at most.")] = 20,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Show refused records with the beginning of their payload.
@@ -68,7 +73,7 @@ def show_records(
     Example: `streamproc dead-letters show data --reason malformed --limit 5`
     """
     chosen = _filter(city, reason, day, source, offset)
-    letters = show_dead_letters(_folder(root), chosen, limit)
+    letters = show_dead_letters(open_root(root, config), chosen, limit)
     if as_json:
         print_json(letters)
         return
@@ -78,13 +83,6 @@ def show_records(
     ]
     columns = ["city", "source", "offset", "broker time", "reason", "detail", "payload"]
     out.print(table("Refused records", columns, rows))
-
-
-def _folder(root: Path) -> Path:
-    if not root.is_dir():
-        msg = f"{root}: is not a folder"
-        raise InputError(msg)
-    return root
 
 
 def _filter(

@@ -10,32 +10,33 @@ from streamproc.analytics.inspect import PartitionSummary, RootSummary
 from streamproc.analytics.inspect import inspect as summarise
 from streamproc.analytics.verify import Report
 from streamproc.analytics.verify import verify as check
+from streamproc.app.reading import open_root
 from streamproc.cli.console import DONE, FAULT, err, out, print_json, table
-from streamproc.errors import InputError
 
 
 def inspect(
-    root: Annotated[Path, typer.Argument(help="The folder `[output] root` names.")],
+    root: Annotated[str, typer.Argument(help="What `[output] root` names.")],
     verify: Annotated[
         bool,
         typer.Option(
             "--verify", help="Check chain, hashes, rows and files; exit 3 on a fault."
         ),
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Its [s3] says how a bucket is reached.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> int:
     """Show commit logs, watermarks, files and sizes; with --verify, prove them.
 
     Example: `streamproc inspect data --verify`
     """
-    if not root.is_dir():
-        msg = f"{root}: is not a folder"
-        raise InputError(msg)
-    summary = summarise(root)
+    opened = open_root(root, config)
+    summary = summarise(opened)
     report = None
     if verify:
         with err.status("verifying …"):
-            report = check(root)
+            report = check(opened)
     if as_json:
         print_json({"summary": summary, "verification": report})
     else:
@@ -54,16 +55,26 @@ def _show(summary: RootSummary) -> None:
             p.next,
             _newest(p),
             p.files,
+            p.squashed,
             p.snapshot.size if p.snapshot else None,
+            round(p.restore_seconds, 1),
             p.unpublished,
             p.staging_files,
             p.fault or "",
         ]
         for p in summary.partitions
     ]
-    columns = ["source", "head", "kind", "next", "watermark", "files"]
-    columns += ["snapshot B", "unpublished", "staging", "fault"]
+    columns = ["source", "head", "kind", "next", "watermark", "files", "squashed"]
+    columns += ["snapshot B", "restore s", "unpublished", "staging", "fault"]
     out.print(table("Commit logs", columns, rows))
+    gaps = [
+        [f"{p.topic}/{p.partition}", g.start, g.next, g.next - g.start, g.by, g.reason]
+        for p in summary.partitions
+        for g in p.gaps
+    ]
+    if gaps:
+        columns = ["source", "from", "to", "offsets", "accepted by", "reason"]
+        out.print(table("Gaps", columns, gaps))
     sets = [
         [
             d.dataset,
@@ -94,5 +105,5 @@ def _show_report(report: Report) -> None:
     verdict = "nothing wrong" if report.ok else f"{len(report.findings)} findings"
     out.print(
         f"verified {report.logs} logs, {report.records} records, {report.files} files, "
-        f"{report.offsets} offsets: {verdict}"
+        f"{report.offsets} offsets ({report.gap_offsets} given up): {verdict}"
     )

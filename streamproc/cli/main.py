@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "simulate": ("simulate", "simulate"),
     "replay": ("replay", "replay"),
     "inspect": ("inspect", "inspect"),
+    "accept-gap": ("accept_gap", "accept_gap"),
     "dead-letters": ("dead_letters", "app"),
     "schema": ("schema", "app"),
     "warmup": ("warmup", "warmup"),

@@ -126,7 +126,7 @@ class Sheet:
         self._allocate(max(readings, 1))
 
     def grow(self, size: int) -> None:
-        """Have room for any record of `size` bytes (see `bytes_sheet.fits`)."""
+        """Have room for any record of `size` bytes (see `bytes_sheet.admitted`)."""
         readings = size // bytes_sheet.MEMBER_BYTES_MIN + 2
         self.reserve(readings, readings, size + bytes_dict.NAME_BYTES_MAX + 1)
 

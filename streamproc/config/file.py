@@ -31,6 +31,7 @@ from streamproc.config.source_options import (
     Registry,
     Source,
 )
+from streamproc.config.store_options import S3
 
 ENV_PREFIX = "STREAMPROC_"
 NESTED = "__"
@@ -54,6 +55,7 @@ class File(Section):
         None, "What in ChirpStack's uplinks becomes a reading."
     )
     output: Output = table(Output, "Where Parquet goes and how often.")
+    s3: S3 | None = option(None, "How the bucket of an s3:// root is reached.")
     cities: dict[str, City] = option(
         {},
         "The towns, by slug; at least one.",

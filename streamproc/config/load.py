@@ -88,6 +88,7 @@ def _settings(
         registry=file.registry,
         codecs=_codecs(file, properties),
         output=output,
+        s3=file.s3,
         flush=FlushPolicy(output.flush_rows, output.flush_bytes, output.flush_age_us),
         buffer=BufferPolicy(output.buffer_bytes),
         bytes_max=bytes_max(file),

@@ -26,6 +26,7 @@ from streamproc.config.job_options import (
     Webhook,
 )
 from streamproc.config.source_options import Files, Format, Registry, Source
+from streamproc.config.store_options import S3
 from streamproc.core.definition import Definition
 from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 
@@ -102,6 +103,7 @@ class Settings:
     registry: Registry | None
     codecs: Codecs
     output: Output
+    s3: S3 | None
     flush: FlushPolicy
     buffer: BufferPolicy
     bytes_max: int

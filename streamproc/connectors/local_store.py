@@ -113,9 +113,9 @@ class LocalStore:
         """See the port."""
         return self._run(self._durability.read(path), path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
-        return self._run(self._durability.list(folder), folder)
+        return self._run(self._durability.list(folder, after), folder)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""
@@ -140,14 +140,16 @@ class LocalStore:
         self._run(self._durability.delete(path), path)
 
     def local_path(self, path: str) -> str:
-        """See the port."""
+        """Return the file's name on this host."""
         local_files.check_path(path)
         return f"{self._root}/{path}"
 
     # --- lifecycle --------------------------------------------------------------------
 
-    def self_test(self) -> None:
+    def self_test(self) -> str:
         """Try on this filesystem what the protocol rests on, and sweep dead scratch folders.
+
+        Returns what was seen, in a line.
 
         Raises:
             StoreFault: a second create was not refused, bytes or names do not come back,
@@ -172,6 +174,7 @@ class LocalStore:
         for path in found:
             self.delete(path)
         self._sweep_scratch()
+        return "a second create is refused; links, locks and fsync work"
 
     def close(self) -> None:
         """Remove the scratch folder and let go of its lock; safe twice."""
@@ -239,8 +242,9 @@ class LocalStore:
                 return self._remove_folder(path)
             case ReadFile(path):
                 return local_files.read(self._at(path))
-            case Walk(folder):
-                return tuple(sorted(self._walk(folder), key=lambda file: file.path))
+            case Walk(folder, after):
+                found = self._walk(folder, after)
+                return tuple(sorted(found, key=lambda file: file.path))
             case Digest(path):
                 return local_files.digest(self._at(path))
 
@@ -300,7 +304,7 @@ class LocalStore:
         self._plain_folders.discard(path)
         return True
 
-    def _walk(self, folder: str) -> Iterator[StoredFile]:
+    def _walk(self, folder: str, after: str) -> Iterator[StoredFile]:
         prefix = f"{folder}/" if folder else ""
         try:
             entries = os.scandir(self._at(f"{prefix}."))
@@ -313,8 +317,8 @@ class LocalStore:
                 path = f"{prefix}{entry.name}"
                 with contextlib.suppress(FileNotFoundError):  # Deleted meanwhile.
                     if entry.is_dir(follow_symlinks=False):
-                        yield from self._walk(path)
-                    elif entry.is_file(follow_symlinks=False):
+                        yield from self._walk(path, after)
+                    elif path > after and entry.is_file(follow_symlinks=False):
                         size = entry.stat(follow_symlinks=False).st_size
                         yield StoredFile(path, size)
 

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from streamproc.kernels.bytes_raw import LINE_BYTES
+
 CAPACITY_MIN = 64
-LINE_BYTES = 64
-"""A cache line: a row of this size, or of a multiple, lies in no more lines than it must."""
 
 T = TypeVar("T", bound=np.generic)
 

@@ -218,9 +218,9 @@ class StoredFile:
 class Store(Protocol):
     """Durable named bytes under one root; paths are relative, `/`-separated, already safe.
 
-    Every method is blocking and may be called from several threads at once. Any of them
-    raises `Unreachable` where nobody answers, and `StoreFull` where there is no room: it may
-    be called again then, and nothing half-done is visible.
+    Every method is blocking and may be called from several threads at once. `StoreFault`: the
+    store said no. `Unreachable`: it did not answer within its patience; `StoreFull`: it has no
+    room. After both it may be called again, and nothing half-done is visible.
     """
 
     def create(self, path: str, data: bytes) -> Created:
@@ -235,9 +235,11 @@ class Store(Protocol):
         """Return the whole content, None where nothing has that name."""
         ...
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """Return every file below `folder`, sorted by path; empty where there is none.
 
+        Only those whose path is greater than `after` (code point by code point), where it
+        is given: a store that lists in order then begins there.
         Names directly in `folder` are durable when they are returned, whoever made them.
         """
         ...
@@ -245,7 +247,8 @@ class Store(Protocol):
     def stage(self, path: str, content: Content) -> int:
         """Make `content` durable under `path`, return its size.
 
-        The name itself is durable at the latest before a later `create` takes effect.
+        Durable after `settle`, at the latest before a later `create` takes effect: a store
+        may have several on their way at once, and raise there what went wrong here.
         Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like),
         `Fenced` if a newer owner swept the folder meanwhile.
         """
@@ -254,12 +257,13 @@ class Store(Protocol):
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
         """Give staged bytes their final name; idempotent, and durable after `settle`.
 
-        Already there with the same size and sha256: fine. With others: `StoreFault`.
+        Already there with the same size and sha256: fine. With others: `StoreFault`, here
+        or from `settle`.
         """
         ...
 
     def settle(self) -> None:
-        """Make every `publish` since the last call durable."""
+        """Make every `stage`, `publish` and `delete` since the last call durable."""
         ...
 
     def replace(self, path: str, data: bytes) -> None:
@@ -268,10 +272,6 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove `path`; no error where nothing has that name."""
-        ...
-
-    def local_path(self, path: str) -> str:
-        """Return a name that Parquet and Arrow readers on this host can open."""
         ...
 
 

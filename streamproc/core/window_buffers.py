@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.core.arrays import LINE_BYTES, aligned, grown
+from streamproc.core.arrays import aligned, grown
 from streamproc.kernels import sketch
 from streamproc.kernels import sketch_chains as chains
+from streamproc.kernels.bytes_raw import LINE_BYTES
 from streamproc.kernels.sketch import Scratch
 from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_late import rehash_late

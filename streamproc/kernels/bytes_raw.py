@@ -34,6 +34,8 @@ int64 = cast("Callable[[Any], int]", np.int64)
 """To a signed word; typed as int because that is what kernels count and index with."""
 
 PAD: Final = 64
+LINE_BYTES: Final = 64
+"""A cache line of the machines we know."""
 BLOCK: Final = 32
 _BLOCK: Final = ir.VectorType(ir.IntType(8), BLOCK)
 

@@ -18,7 +18,6 @@ from streamproc.kernels.bytes_dict import (
     DATA_SIZE,
     ENTRIES,
     expect,
-    has_room,
 )
 from streamproc.kernels.bytes_dict import COUNT as NAMES
 from streamproc.kernels.bytes_dict import WORDS as TABLE_WORDS
@@ -53,18 +52,6 @@ AHEAD = 6
 
 ORDINAL_BITS = 20
 """A record of at most 64 KiB holds fewer readings than this many bits can count."""
-
-
-@inlined
-def fits(sheet: int, size: int, key_size: int) -> bool:
-    """Tell whether any record of `size` bytes with a key of `key_size` has room."""
-    readings = readings_of(size)
-    return (
-        load_i64(sheet + 8 * COUNT) + readings <= load_i64(sheet + 8 * CAPACITY)
-        and has_room(sheet + 8 * DEVICES, 2, size + key_size)
-        and has_room(sheet + 8 * PROPERTIES, readings, size)
-        and has_room(sheet + 8 * UNITS, readings, size)
-    )
 
 
 @inlined

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.bytes_raw import prefetch
+from streamproc.kernels.bytes_raw import LINE_BYTES, prefetch
 from streamproc.kernels.sketch import (
     BINADES,
     BINS,
@@ -53,7 +53,6 @@ CHUNKS_MAX: Final = 1 << 28
 BIN_KEY, BIN_NEXT, BIN_FIRST = range(3)
 BIN_WORDS: Final = 40
 BIN_BYTES: Final = 4 * BIN_WORDS
-LINE_BYTES: Final = 64
 
 EXACT_FREE, EXACT_LEFT, BIN_FREE, BIN_LEFT = range(4)
 COUNTERS: Final = 4

@@ -27,9 +27,10 @@ from streamproc.kernels.bytes_sheet import (
     AHEAD,
     COUNT,
     DEVICES,
+    admitted,
     expect_device,
     finish,
-    fits,
+    room,
 )
 from streamproc.kernels.bytes_text import known_day_ns, skip_space
 from streamproc.kernels.json_parts import (
@@ -267,6 +268,7 @@ def scan_uplinks(
     place = sheet.ctypes.data
     notes = scratch.ctypes.data
     known = rules.ctypes.data
+    readings, free = room(place)
     offset = int64(0)
     length = int64(0)
     for i in range(begin, starts.size):
@@ -287,7 +289,8 @@ def scan_uplinks(
         ):
             fates[i] = DOUBTED
             continue
-        if not fits(place, size, 0):
+        readings, free = admitted(place, size, 0, readings, free)
+        if readings < 0:
             return i
         first = sheet[COUNT]
         scratch[FIRST] = first

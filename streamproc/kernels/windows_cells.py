@@ -18,7 +18,7 @@ import numpy as np
 
 from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.bytes_raw import prefetch
+from streamproc.kernels.bytes_raw import LINE_BYTES, prefetch
 from streamproc.kernels.sketch import (
     EXACT_MAX,
     Int,
@@ -40,7 +40,6 @@ from streamproc.kernels.windows_layout import (
     INVALID,
     LAST,
     LAST_US,
-    LINE_BYTES,
     M2,
     MAX,
     MEAN,

@@ -18,7 +18,7 @@ import numpy as np
 
 from streamproc.kernels import sketch_chains as chains
 from streamproc.kernels._jit import kernel
-from streamproc.kernels.bytes_raw import prefetch
+from streamproc.kernels.bytes_raw import LINE_BYTES, prefetch
 from streamproc.kernels.sketch import Int, Scratch
 from streamproc.kernels.sketch_chains import Pools
 from streamproc.kernels.windows_cells import add_value, empty_cell
@@ -39,7 +39,6 @@ from streamproc.kernels.windows_layout import (
     LATE_CELLS,
     LATE_FLAG,
     LATE_ROWS,
-    LINE_BYTES,
     NEED_LATE,
     NEED_OUT,
     NEED_POOLS,

@@ -41,8 +41,6 @@ PANE, COUNT, INVALID, SLOTS, NEXT, CHAIN, FIRST_US, LAST_US = range(8)
 SUM, MEAN, M2, MIN, MAX, FIRST, LAST, SPEC = range(8, 16)
 WORDS: Final = 16
 CELL_BYTES: Final = 8 * WORDS
-LINE_BYTES: Final = 64
-"""A cache line of the machines we know."""
 AHEAD: Final = 12
 """How many rows ahead memory is asked for; at 8 and 16 a million series are as fast."""
 

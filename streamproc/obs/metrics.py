@@ -143,6 +143,14 @@ class Metrics:
         self._series = self._gauge("series", "Series in the state.", _PARTITION)
         self._open = self._gauge("open_windows", "Windows open.", _PARTITION)
         self._state = self._gauge("state_bytes", "Bytes of window state.", _PARTITION)
+        self._snapshot = self._gauge(
+            "snapshot_bytes", "Size of the newest snapshot.", _PARTITION
+        )
+        self._restore = self._gauge(
+            "expected_restore_seconds",
+            "Time a start would take to restore a partition now, about.",
+            _PARTITION,
+        )
         self._progress = self._gauge(
             "progress_timestamp_seconds", "Wall time of the last batch or commit."
         )
@@ -226,7 +234,8 @@ class Metrics:
         if self._watermarks.pop(origin, None) is None:
             return
         self._partitions.set(len(self._watermarks))
-        for gauge in (self._lag, self._series, self._open, self._state):
+        gauges = (self._lag, self._series, self._open, self._state)
+        for gauge in (*gauges, self._snapshot, self._restore):
             gauge.remove_by_labels(
                 {"topic": origin.topic, "partition": str(origin.partition)}
             )
@@ -264,6 +273,12 @@ class Metrics:
         self._series.labels(*labels).set(series)
         self._open.labels(*labels).set(open_windows)
         self._state.labels(*labels).set(size)
+
+    def recovery(self, origin: TopicPartition, size: int, seconds: float) -> None:
+        """Note what a restart would cost: the snapshot's `size` in bytes, and the time."""
+        labels = (origin.topic, origin.partition)
+        self._snapshot.labels(*labels).set(size)
+        self._restore.labels(*labels).set(seconds)
 
     def _note_progress(self) -> None:
         self._progress.set(self._wall_us() / 1e6)

@@ -21,6 +21,8 @@ POINTS = (
     "publish.middle",
     "publish.after",
     "clean.before",
+    "squash.before",
+    "squash.after",
     "takeover.before",
     "takeover.after",
     "ack.before",

@@ -158,3 +158,5 @@ class Metering(Observer):
             sum(processor.open_windows.values()),
             processor.state_bytes,
         )
+        recovery = worker.recovery
+        self._metrics.recovery(worker.origin, recovery.snapshot_bytes, recovery.seconds)

@@ -27,6 +27,7 @@ with its state. Being fenced is none either: only opening the log again tells.
 import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
@@ -43,6 +44,7 @@ from streamproc.runtime.opening import (
     check_source,
     earlier_topic_ids,
     genesis_of_a_new_topic,
+    position_fault,
     refuse_recreated,
 )
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
@@ -368,13 +370,22 @@ class Ownership:
 
     async def overtaken(self, error: SourceMismatch) -> None:
         """Stop the partition whose position is gone, but keep what it has consumed."""
+        bounds = await self._bounds_of(error.source)
         async with self.turn:
             for origin, worker in list(self.workers.items()):
                 if origin.source != error.source:
                     continue
                 if not await self.finished(worker):
                     return
-                self.stop(origin, error)
+                self.stop(origin, _told(worker, error, bounds))
+
+    async def _bounds_of(self, source: str) -> Bounds | None:
+        """Ask what a partition of ours has, for the message; None where nobody tells."""
+        for origin in list(self.workers):
+            if origin.source == source:
+                with suppress(Unreachable):
+                    return await self._source.bounds(origin)
+        return None
 
     def raise_if_nothing_is_left(self) -> None:
         """Raise the first fault once every partition of ours has stopped.
@@ -405,3 +416,13 @@ class Ownership:
     def empty_handed(self) -> bool:
         """Tell whether the group gave us nothing."""
         return self._settled and not (self.workers or self._fresh or self.stopped)
+
+
+def _told(
+    worker: PartitionWorker, error: SourceMismatch, bounds: Bounds | None
+) -> SourceMismatch:
+    """Return the error with what is missing and what to do about it."""
+    if bounds is None:
+        return error
+    fault = position_fault(worker.origin, worker.position, bounds)
+    return error if fault is None else SourceMismatch(fault, error.source)

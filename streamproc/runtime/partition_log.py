@@ -8,7 +8,7 @@ stream's schema carries the table's name under the metadata key `streamproc.tabl
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
@@ -32,6 +32,8 @@ from streamproc.core.effects import (
 from streamproc.core.ports import Failpoint, Store, no_failpoint
 from streamproc.core.protocol import LogSession
 from streamproc.core.record import LogRecord, SnapshotRef, file_stem
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping
+from streamproc.core.state_versions import up_to_date
 from streamproc.core.values import OffsetSpan
 from streamproc.errors import LogCorrupt, Unreachable
 
@@ -56,6 +58,7 @@ class PartitionLog:
         new_attempt: returns a name that was never returned before, in any process; at
             least its first 8 characters go into file names.
         failpoint: called with the name of each step.
+        keeping: how much of the log stays as it is.
     """
 
     def __init__(
@@ -65,10 +68,11 @@ class PartitionLog:
         identity: LogIdentity,
         new_attempt: Callable[[], str],
         failpoint: Failpoint = no_failpoint,
+        keeping: Housekeeping = HOUSEKEEPING,
     ) -> None:
         self._store = store
         self._failpoint = failpoint
-        self._session = LogSession(folder, identity, new_attempt)
+        self._session = LogSession(folder, identity, new_attempt, keeping)
 
     @property
     def head(self) -> LogRecord:
@@ -90,6 +94,14 @@ class PartitionLog:
         """
         return self._run(self._session.open(definition, genesis))
 
+    def peek(self) -> LogRecord | None:
+        """Return the newest record without taking anything over, None where there is no log.
+
+        Raises:
+            LogCorrupt: the log does not hold together.
+        """
+        return self._run(self._session.peek())
+
     def records_since_snapshot(self) -> tuple[LogRecord, ...]:
         """Return what a refold needs on top of `head.snapshot`, in order.
 
@@ -103,18 +115,20 @@ class PartitionLog:
         return self._run(self._session.definition(sha256))
 
     def read_snapshot(self, ref: SnapshotRef) -> dict[str, pa.Table]:
-        """Return the tables `stage_snapshot` was given.
+        """Return the tables `stage_snapshot` was given, as this version writes them.
 
         Raises:
-            LogCorrupt: missing, changed, or of another state version.
+            LogCorrupt: missing, changed, or of a state version there is no way from.
             Fenced: a newer owner has replaced it.
         """
         data = self._run(self._session.read_snapshot(ref))
         try:
-            return read_tables(data)
+            tables = read_tables(data)
         except pa.ArrowInvalid as error:
             msg = f"{ref.path}: not a snapshot: {error}"
             raise LogCorrupt(msg) from error
+        current = self._session.identity.state_version
+        return dict(up_to_date(tables, ref.state_version, ref.path, current))
 
     def staging(self) -> str:
         """Return a fresh folder for the files of record n+1; raises `Fenced` when over."""
@@ -126,8 +140,13 @@ class PartitionLog:
         attempt = self._session.attempt
         return file_stem(mine.topic, mine.partition, self.head.n + 1, span, attempt)
 
-    def stage_snapshot(self, tables: Mapping[str, pa.Table]) -> SnapshotRef:
-        """Write a snapshot for record n+1, durably; its `next` is set by `commit`."""
+    def stage_snapshot(
+        self, tables: Mapping[str, pa.Table | Iterable[pa.Table]]
+    ) -> SnapshotRef:
+        """Write a snapshot for record n+1, durably; its `next` is set by `commit`.
+
+        Tables in pieces are written piece by piece.
+        """
         digest = hashlib.sha256()
 
         def write(name: str) -> None:
@@ -192,8 +211,8 @@ class PartitionLog:
                 return store.create(path, data)
             case Read(path):
                 return store.read(path)
-            case List(folder):
-                return store.list(folder)
+            case List(folder, after):
+                return store.list(folder, after)
             case Stage(path, content):
                 return store.stage(path, content)
             case Publish(staged, final, size, sha256):
@@ -223,13 +242,23 @@ class _Hashing:
         self._file.flush()
 
 
-def write_tables(tables: Mapping[str, pa.Table], file: Any) -> None:
-    """Write a snapshot's tables to a file-like object; `read_tables` is the inverse."""
-    for name, table in tables.items():
-        metadata = {**(table.schema.metadata or {}), _TABLE_KEY: name.encode()}
-        named = table.replace_schema_metadata(metadata)
-        with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), named.schema) as stream:
-            stream.write_table(named)
+def write_tables(
+    tables: Mapping[str, pa.Table | Iterable[pa.Table]], file: Any
+) -> None:
+    """Write a snapshot's tables to a file-like object; `read_tables` is the inverse.
+
+    Of a table in pieces, only one is held at a time.
+    """
+    for name, given in tables.items():
+        pieces = iter([given] if isinstance(given, pa.Table) else given)
+        first = next(pieces)
+        metadata = {**(first.schema.metadata or {}), _TABLE_KEY: name.encode()}
+        schema = first.schema.with_metadata(metadata)
+        with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), schema) as stream:
+            stream.write_table(first)
+            del first
+            for piece in pieces:
+                stream.write_table(piece)
 
 
 def read_tables(data: bytes) -> dict[str, pa.Table]:

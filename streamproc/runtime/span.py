@@ -1,9 +1,8 @@
 """One span of a partition on its way from open to committed: what it holds, and how far it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 from msgspec.structs import replace
 
 from streamproc.core.chain import Draft
@@ -17,6 +16,7 @@ from streamproc.core.record import (
     RecordCounts,
     SnapshotRef,
 )
+from streamproc.core.snapshot_write import Chunks
 from streamproc.core.values import AlertTransition, OffsetSpan, TimerDecision
 
 
@@ -43,13 +43,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A span that is complete and not yet durable, with all that its commit needs."""
+    """A span that is complete and not yet durable, with all that its commit needs.
+
+    `snapshot` gives the pieces of the state, as often as they have to be written.
+    """
 
     span: OffsetSpan
     reason: FlushReason
     writer: TableWriter
     content: OpenSpan
-    snapshot: Mapping[str, pa.Table] | None
+    snapshot: Callable[[], Mapping[str, Chunks]] | None
     watermarks: Mapping[str, int]
     fingerprint: Fingerprint | None
     inputs: tuple[InputPlan, ...]

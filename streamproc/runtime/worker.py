@@ -45,6 +45,8 @@ from streamproc.core.record import (
     LogRecord,
     RecordCounts,
 )
+from streamproc.core.restoring import Recovery
+from streamproc.core.snapshot_write import Chunks
 from streamproc.core.values import (
     Decoded,
     Emission,
@@ -144,6 +146,12 @@ class PartitionWorker:
     def head(self) -> LogRecord:
         """Return the newest record of our log."""
         return self._log.head
+
+    @property
+    def recovery(self) -> Recovery:
+        """Return what a restart would have to read: the newest snapshot, and what follows it."""
+        ref = self.head.snapshot
+        return Recovery(0 if ref is None else ref.size, self._snapshot_rows)
 
     # --- becoming the owner -------------------------------------------------------
 
@@ -368,10 +376,14 @@ class PartitionWorker:
                 raise
         snapshot = None
         if frozen.snapshot is not None:
-            snapshot = log.stage_snapshot(frozen.snapshot)
+            snapshot = log.stage_snapshot(frozen.snapshot())
+        # An upload may fail as late as here; what is not on its way any more is there.
+        self._store.settle()
         return draft_of(frozen, done.files, snapshot)
 
-    def _snapshot_if_due(self, reason: FlushReason) -> Mapping[str, pa.Table] | None:
+    def _snapshot_if_due(
+        self, reason: FlushReason
+    ) -> Callable[[], Mapping[str, Chunks]] | None:
         now_us = self._clock.monotonic_us()
         rows = self._snapshot_rows + self._open.counts.readings
         due = reason in (
@@ -385,4 +397,4 @@ class PartitionWorker:
             self._snapshot_rows = rows
             return None
         self._snapshot_us, self._snapshot_rows = now_us, 0
-        return self.processor.snapshot()
+        return self.processor.snapshot_chunks

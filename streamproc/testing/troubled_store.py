@@ -60,10 +60,10 @@ class TroubledStore:
         self._enter(needs_room=False)
         return self._store.read(path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
         self._enter(needs_room=False)
-        return self._store.list(folder)
+        return self._store.list(folder, after)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""
@@ -89,7 +89,3 @@ class TroubledStore:
         """See the port."""
         self._enter(needs_room=False)
         self._store.delete(path)
-
-    def local_path(self, path: str) -> str:
-        """See the port."""
-        return self._store.local_path(path)
