@@ -55,7 +55,7 @@ def kafka_options(settings: Settings) -> KafkaOptions:
         alert_topic=settings.alerts.topic,
         instance_id=source.instance_id,
         session_timeout_s=source.session_timeout_us // SECOND_US,
-        heartbeat_s=source.heartbeat_us // SECOND_US,
+        heartbeat_s=source.heartbeat_us / SECOND_US,
         rebalance_timeout_s=source.rebalance_timeout_us // SECOND_US,
         max_poll_interval_s=source.max_poll_interval_us // SECOND_US,
         topics_refresh_s=source.topics_refresh_us // SECOND_US,

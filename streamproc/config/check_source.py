@@ -19,6 +19,7 @@ CITY: Final = "{city}"
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
 _PORT_MAX: Final = 65_535
 _HEARTBEATS_PER_SESSION: Final = 3
+_FETCHES: Final = 16
 _REGISTRY_FORMATS: Final = frozenset({"avro", "protobuf"})
 _CODECS: Final[Mapping[str, tuple[str, ...]]] = {
     "json": (
@@ -46,6 +47,14 @@ def topic_cities(file: File) -> dict[str, str]:
         if CITY in template
         for slug in sorted(file.cities)
     }
+
+
+def bytes_max(file: File) -> int:
+    """Return the bound of what is fetched, buffered and being written together."""
+    given = file.intake.bytes_max
+    if given is not None:
+        return given
+    return file.output.buffer_bytes + _FETCHES * file.source.fetch_bytes
 
 
 def shared_topics(file: File) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from streamproc.config.addresses import check_url, is_loopback
 from streamproc.config.beside import Beside
@@ -10,6 +11,8 @@ from streamproc.config.parsed import Parsed, parse
 from streamproc.config.store_options import S3, bucket_of, is_bucket
 from streamproc.config.units import format_size
 from streamproc.errors import ConfigError
+
+_FETCHES_MIN: Final = 2
 
 
 def check_output(parsed: Parsed) -> None:
@@ -22,11 +25,23 @@ def check_output(parsed: Parsed) -> None:
             parsed.report(("output", "root"), str(error))
     elif not output.root or "\0" in output.root:
         parsed.report(("output", "root"), "is not a folder's name")
+    _check_bytes(parsed)
     if output.buffer_bytes < output.flush_bytes:
         message = f"must be at least flush_bytes = {format_size(output.flush_bytes)}"
         parsed.report(("output", "buffer_bytes"), message)
     if parsed.file.s3 is not None:
         check_s3(parsed, parsed.file.s3)
+
+
+def _check_bytes(parsed: Parsed) -> None:
+    given, fetch = parsed.file.intake.bytes_max, parsed.file.source.fetch_bytes
+    least = parsed.file.output.buffer_bytes + _FETCHES_MIN * fetch
+    if given is not None and given < least:
+        message = (
+            f"must be at least buffer_bytes + {_FETCHES_MIN} * fetch_bytes = "
+            f"{format_size(least)}"
+        )
+        parsed.report(("intake", "bytes_max"), message)
 
 
 def check_s3(parsed: Parsed, s3: S3) -> None:

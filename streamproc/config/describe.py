@@ -200,4 +200,6 @@ def _memory(settings: Settings) -> Mapping[str, Any]:
         "buffered_per_partition": format_size(buffered),
         "buffered_together_bytes": together,
         "buffered_together": format_size(together),
+        "fetched_and_buffered_bytes": settings.bytes_max,
+        "fetched_and_buffered": format_size(settings.bytes_max),
     }

@@ -25,6 +25,7 @@ from streamproc.config.source_options import (
     ArrowFields,
     AvroFields,
     Files,
+    Intake,
     JsonFields,
     ProtobufFields,
     Registry,
@@ -43,6 +44,7 @@ class File(Section):
 
     job: Job = table(Job, "What this configuration is called.")
     source: Source = table(Source, "The Kafka cluster and its topics.")
+    intake: Intake = table(Intake, "How much is held between broker and store.")
     registry: Registry | None = option(None, "Schema registry, for Avro and Protobuf.")
     json_: JsonFields = table(JsonFields, "How flat JSON documents look.")
     avro: AvroFields = table(AvroFields, "How Avro records look.")

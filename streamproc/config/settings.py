@@ -89,6 +89,7 @@ class Settings:
     Attributes:
         path: the file; None where there was none.
         group: the consumer group.
+        bytes_max: of what is fetched, buffered and being written together.
         weights: slug to share of the intake.
         definition: all that the processor's answers depend on.
         zones: slug to zone, from the tzdata package.
@@ -105,6 +106,7 @@ class Settings:
     s3: S3 | None
     flush: FlushPolicy
     buffer: BufferPolicy
+    bytes_max: int
     snapshot: SnapshotPolicy
     processing: Processing
     alerts: Alerts

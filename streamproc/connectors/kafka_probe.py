@@ -7,7 +7,8 @@ asked and fetches only what `read_one` wants.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
@@ -27,6 +28,9 @@ from streamproc.core.values import OffsetSpan, Records, TopicPartition
 from streamproc.errors import Unreachable, WorldError
 
 T = TypeVar("T")
+
+PROBES = 4
+"""Connections for questions: how many partitions are asked about at once."""
 
 _FETCH_WAIT_MS = 50
 _FETCH_BYTES = 64 * 1024  # a broker sends at least one whole batch whatever the limit
@@ -147,6 +151,51 @@ class KafkaProbe:
             raise WorldError(msg) from error
         finally:
             question.close()
+
+
+class KafkaProbes:
+    """Answers several questions at once, each by a probe of its own: partitions are opened so.
+
+    The one that was used last is used first, so a service at rest has one connection for it.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, *, timeout_s: float, count: int = PROBES
+    ) -> None:
+        self._probes = [
+            KafkaProbe(connection, timeout_s=timeout_s) for _ in range(count)
+        ]
+        self._free: asyncio.LifoQueue[KafkaProbe] = asyncio.LifoQueue()
+        for probe in self._probes:
+            self._free.put_nowait(probe)
+
+    async def close(self) -> None:
+        """Disconnect; safe twice. A later question connects again."""
+        for probe in self._probes:
+            await probe.close()
+
+    async def bounds(self, partition: TopicPartition) -> Bounds:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.bounds(partition)
+
+    async def offset_at(self, partition: TopicPartition, time_us: int) -> int | None:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.offset_at(partition, time_us)
+
+    async def read_one(self, partition: TopicPartition, offset: int) -> Records:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.read_one(partition, offset)
+
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[KafkaProbe]:
+        probe = await self._free.get()
+        try:
+            yield probe
+        finally:
+            self._free.put_nowait(probe)
 
 
 def _aio(partition: TopicPartition) -> AioTopicPartition:

@@ -5,7 +5,7 @@ runs every implementation of a port through one suite. A port carries the contra
 an implementation says only what it adds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -134,16 +134,29 @@ class Source(Protocol):
         """
         ...
 
-    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+    async def fetch(
+        self, timeout_ms: int, among: Collection[TopicPartition] | None = None
+    ) -> Sequence[Records]:
         """Return what has arrived within about `timeout_ms`.
 
         Items of one partition are in the order of offsets, each span beginning where the
-        one before ended.
+        one before ended. Only partitions of `among` are asked for, where it is given; the
+        others lose nothing by it. It may have no effect while an earlier call goes on.
 
         Raises:
             SourceMismatch: a position the broker no longer has.
             WorldError: the source gave up.
         """
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory in which anything lies that was fetched, whoever holds it."""
+        ...
+
+    @property
+    def coming_bytes(self) -> int:
+        """Most bytes that may still arrive once every partition is paused."""
         ...
 
     async def bounds(self, partition: TopicPartition) -> Bounds:
@@ -205,8 +218,9 @@ class StoredFile:
 class Store(Protocol):
     """Durable named bytes under one root; paths are relative, `/`-separated, already safe.
 
-    Every method is blocking and is called from the writer thread alone. `StoreFault`: the
-    store said no. `Unreachable`: it did not answer within its patience, and may later.
+    Every method is blocking and may be called from several threads at once. `StoreFault`: the
+    store said no. `Unreachable`: it did not answer within its patience; `StoreFull`: it has no
+    room. After both it may be called again, and nothing half-done is visible.
     """
 
     def create(self, path: str, data: bytes) -> Created:

@@ -260,6 +260,14 @@ class LogSession:
         self._over = None
         return record
 
+    def try_again(self) -> None:
+        """Let `commit` be called once more after `Unreachable`, with the very same draft.
+
+        Its record then has the same attempt and the same bytes, so whether the earlier
+        create took effect, or still will, it is ours or nobody's.
+        """
+        self._over = None
+
     # --- S9, S11 ----------------------------------------------------------------------
 
     def publish(self) -> Steps[None]:

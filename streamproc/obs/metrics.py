@@ -100,6 +100,12 @@ class Metrics:
         self._in_flight = self._gauge(
             "in_flight_bytes", "Bytes fetched or buffered and not yet committed."
         )
+        self._holding = self._gauge(
+            "held_bytes",
+            "Bytes of memory between broker and store, by stage: fetched (not folded, or "
+            "still referred to), buffered (not committed), writing.",
+            ("stage",),
+        )
         self._lag = self._gauge("lag_records", "Records not yet folded.", _PARTITION)
         self._delay = self._gauge(
             "watermark_delay_seconds",
@@ -115,6 +121,10 @@ class Metrics:
         self._files = self._counter("files", "Parquet files published.", ("dataset",))
         self._file_bytes = self._counter(
             "file_bytes", "Bytes of Parquet published.", ("dataset",)
+        )
+        self._unstored = self._gauge(
+            "waiting_partitions",
+            "Partitions not read because the store takes no commit.",
         )
         self._fenced = self._counter(
             "fenced", "Times another owner had taken a partition over."
@@ -237,6 +247,19 @@ class Metrics:
     def in_flight(self, size: int) -> None:
         """Note how many bytes are held that no commit covers."""
         self._in_flight.set(size)
+
+    def holding(self, fetched: int, buffered: int, writing: int) -> None:
+        """Note the bytes held before, in and behind the buffers."""
+        for stage, size in (
+            ("fetched", fetched),
+            ("buffered", buffered),
+            ("writing", writing),
+        ):
+            self._holding.labels(stage).set(size)
+
+    def unstored(self, partitions: int) -> None:
+        """Note how many partitions wait for the store."""
+        self._unstored.set(partitions)
 
     def watermarks(self, origin: TopicPartition, by_city: Mapping[str, int]) -> None:
         """Note the watermarks of a partition, µs since 1970."""

@@ -35,7 +35,7 @@ from streamproc.core.record import LogRecord, SnapshotRef, file_stem
 from streamproc.core.squash import HOUSEKEEPING, Housekeeping
 from streamproc.core.state_versions import up_to_date
 from streamproc.core.values import OffsetSpan
-from streamproc.errors import LogCorrupt
+from streamproc.errors import LogCorrupt, Unreachable
 
 __all__ = ["Draft", "Genesis", "Head", "LogIdentity", "PartitionLog"]
 
@@ -48,7 +48,8 @@ class PartitionLog:
     """The commit log of one partition, from S1 to S11 (EXACTLY_ONCE.md 1.2).
 
     The order is `open`, then per commit: `staging`, files, `stage_snapshot` where due,
-    `commit`, `publish`, `clean`. Once a method has raised, only `open` may be called.
+    `commit`, `publish`, `clean`. Once a method has raised, only `open` may be called, but after
+    `Unreachable` that method once more.
 
     Args:
         store: where everything lives.
@@ -160,9 +161,14 @@ class PartitionLog:
         Raises:
             Fenced: another owner wrote record n+1; our staging is gone.
             StoreFault: the store failed.
-            Unreachable: it is not known whether the record was created.
+            Unreachable: it is not known whether the record was created. The same draft
+                may be given again, and nothing else be asked of the log before.
         """
-        return self._run(self._session.commit(draft))
+        try:
+            return self._run(self._session.commit(draft))
+        except Unreachable:
+            self._session.try_again()
+            raise
 
     def publish(self) -> None:
         """Give every committed file its final name, durably (S9). Idempotent."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import commit_cost, endtoend, theodolite
+from bench import commit_cost, endtoend, fairness, rebalance, theodolite
 from bench.bulk import Bulk
 from bench.load import Stream
 from streamproc.connectors.clock import SystemClock
@@ -131,3 +131,30 @@ def test_a_short_search_for_the_most_sensors_has_a_result(tmp_path: Path) -> Non
     (run,) = document["runs"]
     assert run["sensors"] == 500
     assert document["most_sensors"] == 500, run
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+@pytest.mark.parametrize("mode", rebalance.MODES)
+def test_a_rebalance_is_measured_until_every_partition_has_a_record(
+    tmp_path: Path, mode: str
+) -> None:
+    order = ["--partitions", "4", "--series", "2000", "--settle", "1"]
+    assert rebalance.main([*order, "--mode", mode, "--output", str(tmp_path)]) == 0
+
+    (run,) = json.loads((tmp_path / "rebalance.json").read_text())["runs"]
+    assert run["mode"] == mode
+    assert run["moved_s"] > 0
+    assert run["hot_s"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+def test_a_flood_is_measured_beside_what_others_send(tmp_path: Path) -> None:
+    order = ["--cities", "2", "--backlog", "100000", "--seconds", "2"]
+    assert fairness.main([*order, "--output", str(tmp_path)]) == 0
+
+    quiet, flooded = json.loads((tmp_path / "fairness.json").read_text())["runs"]
+    assert quiet["records"] > 0.9 * 2 * 2 * 200
+    assert flooded["records"] > 0.9 * 2 * 2 * 200
+    assert flooded["flood_records"] >= 100_000

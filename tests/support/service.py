@@ -148,6 +148,7 @@ class Watch(Observer):
         self.released_: list[TopicPartition] = []
         self.failures: list[tuple[str, str]] = []
         self.messages: list[str] = []
+        self.store_: list[tuple[TopicPartition, str]] = []
         self.ends: list[int] = []
         self.told = asyncio.Event()
 
@@ -182,6 +183,10 @@ class Watch(Observer):
     def failed(self, stage: str, kind: str, message: str) -> None:
         self.failures.append((stage, kind))
         self.messages.append(message)
+        self.told.set()
+
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        self.store_.append((origin, problem))
         self.told.set()
 
     async def until_failed(self, stage: str, kind: str, times: int) -> None:
@@ -355,6 +360,12 @@ class Rig:
         await self._until_asleep(asleep)
         self.clock.advance(seconds)
         await self._until_asleep(asleep)
+
+    async def until_written(self) -> None:
+        """Return once nothing is being written."""
+        async with asyncio.timeout(WAIT_S):
+            while self.service._owner.writes.sizes():  # noqa: ASYNC110  (a thread tells nobody)
+                await asyncio.sleep(0)
 
     async def _until_asleep(self, tasks: int) -> None:
         assert isinstance(self.clock, ManualClock)

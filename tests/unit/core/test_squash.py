@@ -353,6 +353,7 @@ def test_a_torn_archive_is_refused(cut: int) -> None:
 
 def test_owners_that_change_often_squash_all_the_same() -> None:
     shelf = Shelf()
+    session = _opened(shelf, "o", every=16)
     for n in range(80):
         session = _opened(shelf, f"o{n}", every=16)
         _commit(shelf, session)

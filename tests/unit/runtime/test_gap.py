@@ -92,8 +92,8 @@ async def test_a_service_that_is_overtaken_while_it_runs_says_the_same(
     class Overtaken(ScriptedSource):
         """Loses what comes next after the first batch."""
 
-        async def fetch(self, timeout_ms: int) -> Any:
-            found = await super().fetch(timeout_ms)
+        async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+            found = await super().fetch(*args, **kwargs)
             if found:
                 self.delete_records(P0, 40)
             return found
