@@ -91,6 +91,8 @@ def _settings(
         flush=FlushPolicy(output.flush_rows, output.flush_bytes, output.flush_age_us),
         buffer=BufferPolicy(output.buffer_bytes),
         snapshot=SnapshotPolicy(output.snapshot_rows, output.snapshot_every_us),
+        compaction=file.compaction,
+        retain=file.retain,
         processing=file.processing,
         alerts=file.alerts,
         webhooks=file.webhooks,
