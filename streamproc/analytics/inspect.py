@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq  # noqa: TID251  (row counts from footers)
-
+from streamproc.analytics.files import DateFiles, date_files
+from streamproc.analytics.live import visible_files
 from streamproc.analytics.logs import LogFolder, Tail, find_logs
-from streamproc.analytics.roots import Root, RootPath, content, in_order, root_path
-from streamproc.core.record import LogRecord, SnapshotRef, Squashed
+from streamproc.analytics.replays import Conservation, conservation
+from streamproc.analytics.roots import Root, RootPath, root_path
+from streamproc.core.record import Gap, LogRecord, SnapshotRef, Squashed
 from streamproc.core.restoring import Recovery
 from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt
@@ -101,11 +102,12 @@ class DatasetSummary:
 
 @dataclass(frozen=True, slots=True)
 class RootSummary:
-    """A root at a glance."""
+    """A root at a glance; `dead_letters` is None where a replay cannot be read."""
 
     root: str
     partitions: tuple[PartitionSummary, ...]
     datasets: tuple[DatasetSummary, ...]
+    dead_letters: Conservation | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -115,11 +117,21 @@ class RootSummary:
 def inspect(root: Root) -> RootSummary:
     """Summarise a root without judging it; `verify` judges. Never writes."""
     at = root_path(root)
+    partitions = inspect_logs(at)
+    refused = sum(summary.rows.get("quarantine", 0) for summary in partitions)
     return RootSummary(
         root=str(root),
-        partitions=inspect_logs(at),
+        partitions=partitions,
         datasets=tuple(_datasets(at)),
+        dead_letters=_dead_letters(at, refused),
     )
+
+
+def _dead_letters(root: RootPath, refused: int) -> Conservation | None:
+    try:
+        return conservation(root, refused)
+    except LogCorrupt:
+        return None
 
 
 def inspect_logs(root: Root) -> tuple[PartitionSummary, ...]:
@@ -211,34 +223,22 @@ def _rows_of(sums: Sums) -> dict[str, int]:
 
 
 def _datasets(root: RootPath) -> Iterator[DatasetSummary]:
-    for folder in in_order(root.iterdir()) if root.is_dir() else ():
-        if folder.name[0] in "._" or not folder.is_dir():
-            continue
-        for city in in_order(folder.glob("city=*")):
-            yield _dataset(folder.name, "", city)
-        for window in in_order(folder.glob("window=*")):
-            for city in in_order(window.glob("city=*")):
-                yield _dataset(folder.name, window.name.removeprefix("window="), city)
+    def key(found: DateFiles) -> tuple[str, str, str]:
+        return found.dataset, found.window, found.city
 
-
-def _dataset(dataset: str, window: str, city: RootPath) -> DatasetSummary:
-    files = in_order(city.glob("date=*/*.parquet"))
-    dates = [file.parent.name.removeprefix("date=") for file in files]
-    return DatasetSummary(
-        dataset=dataset,
-        window=window,
-        city=city.name.removeprefix("city="),
-        files=len(files),
-        rows=sum(_rows(file) for file in files),
-        file_bytes=sum(file.stat().st_size for file in files),
-        first_date=min(dates, default=""),
-        last_date=max(dates, default=""),
-    )
-
-
-def _rows(file: RootPath) -> int:
-    """Return a file's rows; 0 where it cannot be read, which is for `verify` to tell."""
     try:
-        return int(pq.read_metadata(content(file)).num_rows)
-    except (pa.ArrowInvalid, OSError):
-        return 0
+        found = list(date_files(root))
+    except LogCorrupt:  # Shown as the partition's fault, or found by `verify`.
+        found = list(date_files(root, visible_files))
+    for (dataset, window, city), group in groupby(found, key=key):
+        dates = list(group)
+        yield DatasetSummary(
+            dataset=dataset,
+            window=window,
+            city=city,
+            files=sum(found.files for found in dates),
+            rows=sum(found.rows for found in dates),
+            file_bytes=sum(found.file_bytes for found in dates),
+            first_date=dates[0].date,
+            last_date=dates[-1].date,
+        )

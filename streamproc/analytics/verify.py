@@ -2,7 +2,8 @@
 
 Checks, in this order: each log's chain, offsets and counts; every file a record names (there,
 size, sha256, footer, schema, path); its rows (offsets inside the record's span and unique,
-source, city, local date); the newest snapshot; and that no visible file is named by no log.
+source, city, local date); the newest snapshot; what compaction and retention made of the files
+(`verify_compaction`); and that no visible file is named by no log.
 
 Run it while nobody writes: a commit between two looks would be reported.
 """
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamproc.analytics.logs import LogFolder, find_logs
+from streamproc.analytics.replays import replay_faults
 from streamproc.analytics.roots import Root, RootPath, root_path
+from streamproc.analytics.verify_compaction import Swaps
 from streamproc.analytics.verify_files import (
     FileRows,
     Placement,
@@ -47,6 +50,7 @@ class Report:
         findings: one sentence each, empty if all is well.
         rows: rows of the verified files by dataset.
         offsets: offsets consumed over all logs; `gap_offsets` of them were given up.
+        compacted: files that replace others; `deleted` rows that retention deleted, by dataset.
     """
 
     findings: tuple[str, ...]
@@ -56,6 +60,8 @@ class Report:
     rows: dict[str, int]
     offsets: int
     gap_offsets: int
+    compacted: int = 0
+    deleted: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -72,15 +78,18 @@ def verify(root: Root) -> Report:
 
     A root without logs is a finding: nothing speaks for the files in it.
     """
-    return _Verifier(root_path(root)).run()
+    at = root_path(root)
+    return _Verifier(at, Swaps.read(at)).run()
 
 
 @dataclass(slots=True)
 class _Verifier:
     root: RootPath
+    swaps: Swaps
     findings: list[str] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)
+    named: dict[str, int] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
+    folded: Counter[tuple[str, str]] = field(default_factory=Counter)
     records: int = 0
     offsets: int = 0
     gap_offsets: int = 0
@@ -94,6 +103,8 @@ class _Verifier:
             self.findings.append(f"{self.root}: no commit log")
         for log in logs:
             self._check_log(log)
+        self.findings.extend(self.swaps.check(self.named))
+        self.findings.extend(replay_faults(self.root, self.folded))
         self.findings.extend(self._doubly_read())
         self.findings.extend(self._unnamed())
         return Report(
@@ -104,6 +115,8 @@ class _Verifier:
             rows=dict(self.rows),
             offsets=self.offsets,
             gap_offsets=self.gap_offsets,
+            compacted=len(self.swaps.live),
+            deleted=self.swaps.deleted,
         )
 
     # --- one log ----------------------------------------------------------------------
@@ -161,6 +174,8 @@ class _Verifier:
         self.records += 1
         if record.kind == "gap":
             self.gap_offsets += record.next - record.start
+        counts = record.counts
+        self.folded[record.job, record.topic_id] += counts.decoded + counts.ignored
         where = f"{log.folder} record {record.n}"
         self.findings.extend(f"{where}: {what}" for what in _count_faults(record))
         placement = Placement.of(record, definition)
@@ -169,7 +184,7 @@ class _Verifier:
         for entry in record.files:
             if entry.path in self.named:
                 self.findings.append(f"{where}: {entry.path} is named twice")
-            self.named.add(entry.path)
+            self.named[entry.path] = entry.rows
             found, faults = self._check_file(entry, placement)
             self.findings.extend(f"{entry.path}: {fault}" for fault in faults)
             rows[entry.dataset] += entry.rows
@@ -189,6 +204,9 @@ class _Verifier:
         self, entry: FileEntry, placement: Placement
     ) -> tuple[FileRows | None, list[str]]:
         path = self.root / entry.path
+        if entry.path in self.swaps.replaced:
+            how = self.swaps.replaced[entry.path]
+            return None, [f"still there, {how}"] if path.is_file() else []
         if not path.is_file():
             staged = (self.root / entry.staged).is_file()
             what = "committed, but not yet published" if staged else "missing"
@@ -226,8 +244,10 @@ class _Verifier:
 
     def _unnamed(self) -> Iterator[str]:
         """Yield visible files that no log names (O5)."""
+        live = self.swaps.live
         for path in visible_files(self.root):
-            if path not in DERIVED and path not in self.named:
+            known = path in self.named or path in live
+            if path not in DERIVED and not known:
                 yield f"{path}: visible, but no log names it"
 
 

@@ -15,11 +15,13 @@ from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.derived_files import write_properties
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
+from streamproc.connectors.parts_of_replays import ReplayWriter
 from streamproc.connectors.refold_reader import read_readings
 from streamproc.core.chain import LogIdentity
 from streamproc.core.definition import STATE_VERSION, Definition
-from streamproc.core.ports import Decoder
+from streamproc.core.ports import Decoder, TableWriter
 from streamproc.core.record import LogRecord, decode_record, log_folder
+from streamproc.core.replays import parts_source
 from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.failpoint import failpoint_from
@@ -55,7 +57,7 @@ class Root:
     ) -> None:
         self._settings = settings
         self.clock = clock
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self.failpoint = failpoint_from(env)
         self.store = open_store(settings, clock)
         try:
@@ -89,7 +91,7 @@ class Root:
         """Return a worker of one partition; nothing is read or written yet."""
         tools = WorkerTools(
             log=self.make_log(origin, topic_id),
-            make_writer=self._make_writer,
+            make_writer=lambda made: self._writer(made, origin, topic_id),
             store=self.store,
             clock=self.clock,
             read_readings=lambda files: read_readings(self.store, files),
@@ -107,7 +109,7 @@ class Root:
             topic=origin.topic,
             topic_id=topic_id,
             partition=origin.partition,
-            owner=self._owner,
+            owner=self.owner,
             code_version=__version__,
             state_version=STATE_VERSION,
         )
@@ -120,6 +122,13 @@ class Root:
             self.failpoint,
             Housekeeping(snapshots=self._settings.output.snapshots_kept),
         )
+
+    def _writer(
+        self, definition: Definition, origin: TopicPartition, topic_id: str
+    ) -> TableWriter:
+        source = parts_source(origin.source, topic_id)
+        writer = self._make_writer(definition)
+        return writer if source == origin.source else ReplayWriter(writer, source)
 
     def _make_writer(self, definition: Definition) -> ParquetWriter:
         output = self._settings.output

@@ -1,13 +1,15 @@
 """The store behind an output root: a folder, or a bucket."""
 
+import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from streamproc.app.outside import object_options
-from streamproc.config import Settings, is_bucket
+from streamproc.config import Settings, is_bucket, load_s3
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.object_client import Waiting
@@ -28,6 +30,20 @@ def open_store(settings: Settings, clock: SystemClock) -> OpenStore:
     if not is_bucket(root):
         return LocalStore(Path(root))
     return ObjectStore(object_options(root, settings.s3), real_time(clock))
+
+
+def open_store_at(
+    root: str, clock: SystemClock, env: Mapping[str, str] = os.environ
+) -> OpenStore:
+    """Return the store of a root that no configuration names; `env` says how a bucket is reached.
+
+    Raises:
+        ConfigError: what `env` says of it has faults.
+        StoreFault: the root cannot be used.
+    """
+    if not is_bucket(root):
+        return LocalStore(Path(root))
+    return ObjectStore(object_options(root, load_s3(None, env)), real_time(clock))
 
 
 def probe_store(settings: Settings) -> str:

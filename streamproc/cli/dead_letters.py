@@ -1,5 +1,7 @@
-"""`streamproc dead-letters`: what was refused, and why."""
+"""`streamproc dead-letters`: what was refused, why, and back again after the fix."""
 
+import asyncio
+import os
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +13,15 @@ from streamproc.analytics.dead_letters import (
     list_dead_letters,
     show_dead_letters,
 )
+from streamproc.app.dead_letters import PutBack, replay_dead_letters
 from streamproc.app.reading import open_root
-from streamproc.cli.console import out, print_json, table
+from streamproc.cli.console import DONE, out, print_json, progress, table
+from streamproc.cli.summary import Shown
+from streamproc.config import load as load_settings
 
-app = typer.Typer(help="Look at records that were refused.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at records that were refused, and put them back.", no_args_is_help=True
+)
 
 Root = Annotated[str, typer.Argument(help="What `[output] root` names.")]
 Config = Annotated[
@@ -85,17 +92,85 @@ def show_records(
     out.print(table("Refused records", columns, rows))
 
 
+@app.command("replay")
+def replay(
+    config: Annotated[Path, typer.Argument(help="The TOML file, after the fix.")],
+    city: Cities = None,
+    reason: Reasons = None,
+    day: Dates = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only local dates from this one on.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only <topic>/<partition>.")
+    ] = None,
+    offset: Annotated[int | None, typer.Option(help="Only this offset.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Another root than [output] root says.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be put back.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put refused records back that are accepted now, once; the others stay where they are.
+
+    Example: `streamproc dead-letters replay towns.toml --reason unknown_property`
+    """
+    overrides = {} if output is None else {"output.root": output}
+    settings = load_settings(config, os.environ, overrides)
+    open_root(settings.output.root, config)
+    chosen = _filter(city, reason, day, source, offset, since)
+    asked = {"city": city, "reason": reason, "date": day, "since": since,
+             "source": source, "offset": offset}  # fmt: skip
+    note = " ".join(f"{k}={v}" for k, v in asked.items() if v is not None) or "all"
+    with progress("records", None) as bar:
+        done = asyncio.run(
+            replay_dead_letters(
+                settings, chosen, note, dry=dry_run, observers=[Shown(bar)]
+            )
+        )
+    _show_put_back(done, as_json=as_json, dry=dry_run)
+    raise typer.Exit(DONE)
+
+
+def _show_put_back(done: PutBack, *, as_json: bool, dry: bool) -> None:
+    if as_json:
+        print_json(done)
+        return
+    if done.kept:
+        rows = [[k.source, k.offset, k.reason, k.detail] for k in done.kept]
+        columns = ["source", "offset", "reason", "detail"]
+        out.print(table("Stay in quarantine", columns, rows))
+    if done.finished:
+        out.print(f"finished a replay that was interrupted: {done.finished} records")
+    verb = "would be put back" if dry else "put back"
+    out.print(
+        f"{done.chosen} records chosen, {done.taken} {verb}, {len(done.kept)} stay"
+    )
+
+
 def _filter(
     city: list[str] | None,
     reason: list[str] | None,
     day: list[str] | None,
     source: str | None = None,
     offset: int | None = None,
+    since: str | None = None,
 ) -> Filter:
-    try:
-        dates = None if day is None else [date.fromisoformat(text) for text in day]
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--date") from error
+    dates = None if day is None else [_date(text, "--date") for text in day]
     return Filter(
-        cities=city, reasons=reason, dates=dates, source=source, offset=offset
+        cities=city,
+        reasons=reason,
+        dates=dates,
+        source=source,
+        offset=offset,
+        since=None if since is None else _date(since, "--since"),
     )
+
+
+def _date(text: str, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from streamproc.analytics.files import DateFiles, date_files
 from streamproc.analytics.inspect import PartitionSummary, RootSummary
 from streamproc.analytics.inspect import inspect as summarise
 from streamproc.analytics.verify import Report
@@ -22,6 +23,9 @@ def inspect(
             "--verify", help="Check chain, hashes, rows and files; exit 3 on a fault."
         ),
     ] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Also show the files of each date.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(help="Its [s3] says how a bucket is reached.")
     ] = None,
@@ -29,18 +33,24 @@ def inspect(
 ) -> int:
     """Show commit logs, watermarks, files and sizes; with --verify, prove them.
 
+    Rows and files are those that hold each committed row once, also during a compaction.
+
     Example: `streamproc inspect data --verify`
     """
     opened = open_root(root, config)
     summary = summarise(opened)
+    dates = list(date_files(opened)) if files else None
     report = None
     if verify:
         with err.status("verifying …"):
             report = check(opened)
     if as_json:
-        print_json({"summary": summary, "verification": report})
+        shown = {"summary": summary, "verification": report}
+        print_json(shown if dates is None else {**shown, "files": dates})
     else:
         _show(summary)
+        if dates is not None:
+            _show_dates(dates)
         if report is not None:
             _show_report(report)
     return DONE if report is None or report.ok else FAULT
@@ -90,6 +100,32 @@ def _show(summary: RootSummary) -> None:
     ]
     columns = ["dataset", "window", "city", "files", "rows", "bytes", "from", "to"]
     out.print(table("Datasets", columns, sets))
+    letters = summary.dead_letters
+    if letters is not None and letters.quarantined:
+        out.print(
+            f"quarantine: {letters.quarantined} records - {letters.replayed} put back "
+            f"by {letters.runs} replays = {letters.remaining}"
+        )
+
+
+def _show_dates(dates: list[DateFiles]) -> None:
+    rows = [
+        [
+            d.dataset,
+            d.window,
+            d.city,
+            d.date,
+            d.files,
+            d.compacted,
+            d.staged,
+            d.rows,
+            d.file_bytes,
+        ]
+        for d in dates
+    ]
+    columns = ["dataset", "window", "city", "date", "files", "compacted"]
+    columns += ["not yet published", "rows", "bytes"]
+    out.print(table("Files by date", columns, rows))
 
 
 def _newest(partition: PartitionSummary) -> str | None:

@@ -23,6 +23,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "simulate": ("simulate", "simulate"),
     "replay": ("replay", "replay"),
     "inspect": ("inspect", "inspect"),
+    "compact": ("compact", "compact"),
+    "retain": ("compact", "retain"),
     "accept-gap": ("accept_gap", "accept_gap"),
     "dead-letters": ("dead_letters", "app"),
     "schema": ("schema", "app"),

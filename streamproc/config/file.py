@@ -20,6 +20,7 @@ from streamproc.config.job_options import (
     Webhook,
     Window,
 )
+from streamproc.config.keep_options import Compaction, Retain
 from streamproc.config.source_options import (
     SLUG,
     ArrowFields,
@@ -55,6 +56,8 @@ class File(Section):
         None, "What in ChirpStack's uplinks becomes a reading."
     )
     output: Output = table(Output, "Where Parquet goes and how often.")
+    compaction: Compaction = table(Compaction, "When dates are compacted.")
+    retain: Retain = table(Retain, "How long dates are kept; for ever by default.")
     s3: S3 | None = option(None, "How the bucket of an s3:// root is reached.")
     cities: dict[str, City] = option(
         {},

@@ -93,6 +93,8 @@ def _settings(
         buffer=BufferPolicy(output.buffer_bytes),
         bytes_max=bytes_max(file),
         snapshot=SnapshotPolicy(output.snapshot_rows, output.snapshot_every_us),
+        compaction=file.compaction,
+        retain=file.retain,
         processing=file.processing,
         alerts=file.alerts,
         webhooks=file.webhooks,

@@ -25,6 +25,7 @@ from streamproc.config.job_options import (
     Shutdown,
     Webhook,
 )
+from streamproc.config.keep_options import Compaction, Retain
 from streamproc.config.source_options import Files, Format, Registry, Source
 from streamproc.config.store_options import S3
 from streamproc.core.definition import Definition
@@ -108,6 +109,8 @@ class Settings:
     buffer: BufferPolicy
     bytes_max: int
     snapshot: SnapshotPolicy
+    compaction: Compaction
+    retain: Retain
     processing: Processing
     alerts: Alerts
     webhooks: tuple[Webhook, ...]

@@ -7,6 +7,7 @@ from streamproc.core.chain import Genesis
 from streamproc.core.fingerprint import fingerprint_of
 from streamproc.core.ports import Bounds, Source, StartAt, Store
 from streamproc.core.record import decode_record, topic_label
+from streamproc.core.replays import TOPIC_ID
 from streamproc.core.values import TopicPartition
 from streamproc.errors import SourceMismatch
 from streamproc.runtime.worker import PartitionWorker
@@ -60,7 +61,9 @@ def earlier_topic_ids(
         data = store.read(path)
         # A label may end in what looks like an id, so the record decides.
         record = None if data is None else decode_record(data, path)
-        if record is not None and record.topic == topic:
+        if record is None or record.topic_id.startswith(TOPIC_ID):
+            continue  # What was put back from quarantine is no topic that was deleted.
+        if record.topic == topic:
             found.add(record.topic_id)
     return sorted(found - {topic_id})
 

@@ -16,26 +16,15 @@ import pyarrow as pa
 
 from streamproc.core.chain import Draft, Genesis, Head, LogIdentity
 from streamproc.core.definition import Definition
-from streamproc.core.effects import (
-    Create,
-    Delete,
-    Effect,
-    List,
-    Publish,
-    Reached,
-    Read,
-    Replace,
-    Settle,
-    Stage,
-    Steps,
-)
+from streamproc.core.effects import Steps
 from streamproc.core.ports import Failpoint, Store, no_failpoint
 from streamproc.core.protocol import LogSession
 from streamproc.core.record import LogRecord, SnapshotRef, file_stem
 from streamproc.core.squash import HOUSEKEEPING, Housekeeping
 from streamproc.core.state_versions import up_to_date
 from streamproc.core.values import OffsetSpan
-from streamproc.errors import LogCorrupt, Unreachable
+from streamproc.errors import Fenced, LogCorrupt, StoreFault, Unreachable
+from streamproc.runtime.steps import run_steps
 
 __all__ = ["Draft", "Genesis", "Head", "LogIdentity", "PartitionLog"]
 
@@ -190,39 +179,22 @@ class PartitionLog:
         """Return whether the newest record in the store is our own head ("keep hot")."""
         return self._run(self._session.still_ours())
 
-    def _run(self, steps: Steps[T]) -> T:
-        answer: Any = None
-        while True:
-            try:
-                effect = steps.send(answer)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            answer = self._perform(effect)
+    def reading(self, read: Callable[[], T]) -> T:
+        """Return what `read` makes of published files that records since the snapshot name.
 
-    def _perform(  # noqa: PLR0911  (one arm per effect)
-        self, effect: Effect
-    ) -> Any:
-        store = self._store
-        match effect:
-            case Reached(name):
-                return self._failpoint(name)
-            case Create(path, data):
-                return store.create(path, data)
-            case Read(path):
-                return store.read(path)
-            case List(folder, after):
-                return store.list(folder, after)
-            case Stage(path, content):
-                return store.stage(path, content)
-            case Publish(staged, final, size, sha256):
-                return store.publish(staged, final, size, sha256)
-            case Settle():
-                return store.settle()
-            case Replace(path, data):
-                return store.replace(path, data)
-            case Delete(path):
-                return store.delete(path)
+        Raises:
+            Fenced: it failed, and a newer owner has taken over: after that one's snapshot,
+                compaction may have replaced what we still wanted.
+        """
+        try:
+            return read()
+        except StoreFault as error:
+            if self.still_ours():
+                raise
+            raise Fenced(str(error)) from error
+
+    def _run(self, steps: Steps[T]) -> T:
+        return run_steps(steps, self._store, self._failpoint)
 
 
 class _Hashing:

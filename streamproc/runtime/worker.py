@@ -194,7 +194,8 @@ class PartitionWorker:
         """Do again, without emitting, what `record` did to the state; order as in `commit`."""
         files = [entry for entry in record.files if entry.dataset == "readings"]
         if files:
-            self.processor.refold(self._read_readings(files))
+            rows = self._log.reading(lambda: self._read_readings(files))
+            self.processor.refold(rows)
             self._snapshot_rows += record.counts.readings
         for timer in record.timers:
             self.processor.take(timer, now_us)

@@ -15,7 +15,7 @@ every few records.
 import hashlib
 import json
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias
 
@@ -147,7 +147,7 @@ class Process:
     answer: Any = None
     lose_reply_at: int | None = None
     asleep_until: int = 0
-    log: list[str] = field(default_factory=list)
+    name: str = ""
 
 
 class Simulation:
@@ -263,6 +263,7 @@ class Simulation:
             worker,
             self._life(session),
             self._new_plans(name),
+            name=name,
         )
 
     def _advance(self, process: Process) -> None:
@@ -392,6 +393,10 @@ class Simulation:
         self.checker.restored(session.head.next, position, total)
         return total
 
+    def place_of(self, offset: int, payload: int) -> tuple[str, str]:
+        """Return the city and date a record is filed under."""
+        return "even" if payload % 2 == 0 else "odd", f"2026-01-{offset // 8 + 1:02}"
+
     def _commit(
         self, session: LogSession, position: int, total: int, payloads: list[int]
     ) -> Generator[Request, Any, int]:
@@ -401,10 +406,7 @@ class Simulation:
         shards: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
         for offset, payload in enumerate(payloads, position):
             total += payload
-            keys = (
-                "even" if payload % 2 == 0 else "odd",
-                f"2026-01-{offset // 8 + 1:02}",
-            )
+            keys = self.place_of(offset, payload)
             shards.setdefault(keys, []).append((offset, payload, total))
         files = []
         for (city, date), rows in shards.items():

@@ -191,7 +191,10 @@ def test_wrong_usage_is_exit_2_and_no_traceback(
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "check", "simulate", "replay", "inspect", "warmup"],
+    [
+        *("demo", "run", "check", "simulate", "replay", "inspect", "warmup"),
+        *("compact", "retain"),
+    ],
 )
 def test_every_command_has_help_with_an_example(day: Path, command: str) -> None:
     found = streamproc(command, "--help", cwd=day)
