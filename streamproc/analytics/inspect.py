@@ -10,7 +10,7 @@ from streamproc.analytics.live import visible_files
 from streamproc.analytics.logs import LogFolder, Tail, find_logs
 from streamproc.analytics.replays import Conservation, conservation
 from streamproc.analytics.roots import Root, RootPath, root_path
-from streamproc.core.record import Gap, LogRecord, SnapshotRef, Squashed
+from streamproc.core.record import LogRecord, SnapshotRef, Squashed
 from streamproc.core.restoring import Recovery
 from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt

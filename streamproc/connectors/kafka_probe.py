@@ -46,6 +46,7 @@ class KafkaProbe:
         self._connection = connection
         self._timeout_s = timeout_s
         self._consumer: AIOKafkaConsumer | None = None
+        self._forsaken = False
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
@@ -109,6 +110,9 @@ class KafkaProbe:
     # --- plumbing -------------------------------------------------------------------
 
     async def _started(self) -> AIOKafkaConsumer:
+        if self._forsaken:
+            await self.close()
+            self._forsaken = False
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 group_id=None,
@@ -133,7 +137,13 @@ class KafkaProbe:
     ) -> T:
         try:
             async with asyncio.timeout(self._timeout_s), self._turn:
-                return await question
+                try:
+                    return await question
+                except asyncio.CancelledError:
+                    # Its far end may have vanished without a word. aiokafka finds that out
+                    # by a request that times out, and this one never will.
+                    self._forsaken = True
+                    raise
         except TimeoutError as error:
             # Refused at every reconnect, aiokafka tries again for as long as it may.
             refusal = await why_no_address(self._connection)

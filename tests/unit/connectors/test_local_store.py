@@ -70,6 +70,7 @@ def test_the_self_test_sweeps_dead_scratch_folders_and_spares_living_ones(
     living.close()
 
 
+@pytest.mark.fault("F25", how="EIO of fsync", seen="the store ends; never tried again")
 def test_a_failed_fsync_is_never_retried(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_failed_fsync_is_never_retried(
         store.read("log/0")
 
 
+@pytest.mark.fault("F24", how="ENOSPC in staging", seen="said; the store goes on")
 def test_a_full_disk_says_so_and_does_not_end_the_store(
     store: LocalStore,
 ) -> None:
@@ -117,6 +119,9 @@ def test_operations_of_several_threads_do_not_interleave(store: LocalStore) -> N
     assert done.is_set()
 
 
+@pytest.mark.fault(
+    "F24", how="ENOSPC while the record is created", seen="created on the ballast"
+)
 def test_a_record_is_created_on_the_ballast_when_the_disk_is_full(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

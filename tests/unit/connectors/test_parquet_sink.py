@@ -309,6 +309,11 @@ def test_clear_drops_what_is_held(store: LocalStore) -> None:
     assert not _write(made, store)
 
 
+@pytest.mark.fault(
+    "F24",
+    how="ENOSPC while Parquet is written",
+    seen="a fault of the store, rows are kept",
+)
 def test_a_full_disk_is_a_store_fault_and_nothing_is_forgotten(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

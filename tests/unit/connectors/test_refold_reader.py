@@ -107,6 +107,9 @@ def test_no_files_are_no_rows(store: LocalStore) -> None:
     assert read_readings(store, []).schema.equals(ROUTED_READING)
 
 
+@pytest.mark.fault(
+    "F31", how="a published file gone or changed before a refold", seen="refused"
+)
 def test_a_file_that_is_gone_or_changed_is_a_fault(
     store: LocalStore, tmp_path: Path
 ) -> None:
