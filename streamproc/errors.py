@@ -6,6 +6,7 @@ StreamprocError            anything we raise on purpose
 ├── InputError             a file handed to `replay` cannot be used      (exit 2)
 ├── WorldError             broker, registry, disk or network failed      (exit 1)
 │   ├── Unreachable        may heal by itself: retriable
+│   │   └── StoreFull      no room left in the store
 │   ├── Forbidden          the broker refuses us a right: not retriable
 │   └── StoreFault         a store said no or lied: not retriable
 ├── ProtocolError          exactly-once would be broken: stop this partition
@@ -49,6 +50,10 @@ class Unreachable(WorldError):
     """The other side does not answer; waiting may help."""
 
     retriable = True
+
+
+class StoreFull(Unreachable):
+    """A store has no room; nothing was given a name, and what is freed lets work go on."""
 
 
 class Forbidden(WorldError):

@@ -11,7 +11,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from streamproc.connectors.kafka_probe import KafkaProbe
+from streamproc.connectors.kafka_probe import KafkaProbe, KafkaProbes
 from streamproc.connectors.kafka_rights import JOINING, READING, forbidden
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.core.values import TopicPartition
@@ -35,7 +35,7 @@ def leaves_others(fault: WorldError) -> bool:
 
 
 async def fault_of(
-    error: KafkaError, options: KafkaOptions, probe: KafkaProbe
+    error: KafkaError, options: KafkaOptions, probe: KafkaProbe | KafkaProbes
 ) -> WorldError | SourceMismatch:
     """Say what an error of `getmany` means for us."""
     if isinstance(error, OffsetOutOfRangeError):
@@ -57,7 +57,7 @@ async def fault_of(
 
 
 async def _out_of_range(
-    tp: AioTopicPartition, position: int, probe: KafkaProbe
+    tp: AioTopicPartition, position: int, probe: KafkaProbe | KafkaProbes
 ) -> SourceMismatch:
     origin = TopicPartition(tp.topic, tp.partition)
     try:

@@ -7,7 +7,8 @@ asked and fetches only what `read_one` wants.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
@@ -28,6 +29,9 @@ from streamproc.errors import Unreachable, WorldError
 
 T = TypeVar("T")
 
+PROBES = 4
+"""Connections for questions: how many partitions are asked about at once."""
+
 _FETCH_WAIT_MS = 50
 _FETCH_BYTES = 64 * 1024  # a broker sends at least one whole batch whatever the limit
 
@@ -42,6 +46,7 @@ class KafkaProbe:
         self._connection = connection
         self._timeout_s = timeout_s
         self._consumer: AIOKafkaConsumer | None = None
+        self._forsaken = False
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
@@ -105,6 +110,9 @@ class KafkaProbe:
     # --- plumbing -------------------------------------------------------------------
 
     async def _started(self) -> AIOKafkaConsumer:
+        if self._forsaken:
+            await self.close()
+            self._forsaken = False
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 group_id=None,
@@ -129,7 +137,13 @@ class KafkaProbe:
     ) -> T:
         try:
             async with asyncio.timeout(self._timeout_s), self._turn:
-                return await question
+                try:
+                    return await question
+                except asyncio.CancelledError:
+                    # Its far end may have vanished without a word. aiokafka finds that out
+                    # by a request that times out, and this one never will.
+                    self._forsaken = True
+                    raise
         except TimeoutError as error:
             # Refused at every reconnect, aiokafka tries again for as long as it may.
             refusal = await why_no_address(self._connection)
@@ -147,6 +161,51 @@ class KafkaProbe:
             raise WorldError(msg) from error
         finally:
             question.close()
+
+
+class KafkaProbes:
+    """Answers several questions at once, each by a probe of its own: partitions are opened so.
+
+    The one that was used last is used first, so a service at rest has one connection for it.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, *, timeout_s: float, count: int = PROBES
+    ) -> None:
+        self._probes = [
+            KafkaProbe(connection, timeout_s=timeout_s) for _ in range(count)
+        ]
+        self._free: asyncio.LifoQueue[KafkaProbe] = asyncio.LifoQueue()
+        for probe in self._probes:
+            self._free.put_nowait(probe)
+
+    async def close(self) -> None:
+        """Disconnect; safe twice. A later question connects again."""
+        for probe in self._probes:
+            await probe.close()
+
+    async def bounds(self, partition: TopicPartition) -> Bounds:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.bounds(partition)
+
+    async def offset_at(self, partition: TopicPartition, time_us: int) -> int | None:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.offset_at(partition, time_us)
+
+    async def read_one(self, partition: TopicPartition, offset: int) -> Records:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.read_one(partition, offset)
+
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[KafkaProbe]:
+        probe = await self._free.get()
+        try:
+            yield probe
+        finally:
+            self._free.put_nowait(probe)
 
 
 def _aio(partition: TopicPartition) -> AioTopicPartition:

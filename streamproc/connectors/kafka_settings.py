@@ -167,7 +167,7 @@ class KafkaOptions:
     alert_topic: str | None = None
     instance_id: str | None = None
     session_timeout_s: int = 45
-    heartbeat_s: int = 3
+    heartbeat_s: float = 3
     rebalance_timeout_s: int = 120
     max_poll_interval_s: int = 300
     topics_refresh_s: int = 60
@@ -210,7 +210,7 @@ class KafkaOptions:
             "isolation_level": "read_committed",
             "check_crcs": True,
             "session_timeout_ms": self.session_timeout_s * 1000,
-            "heartbeat_interval_ms": self.heartbeat_s * 1000,
+            "heartbeat_interval_ms": round(self.heartbeat_s * 1000),
             "rebalance_timeout_ms": self.rebalance_timeout_s * 1000,
             "max_poll_interval_ms": self.max_poll_interval_s * 1000,
             "metadata_max_age_ms": self.topics_refresh_s * 1000,

@@ -50,9 +50,9 @@ _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners={protocol}://{host}:{port}
-listener.security.protocol.map={protocol}:{protocol},CONTROLLER:PLAINTEXT
+listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{front}
+advertised.listeners={protocol}://{host}:{port}{front_told}
+listener.security.protocol.map={protocol}:{protocol},CONTROLLER:PLAINTEXT,FRONT:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name={protocol}
 log.dirs={data}
@@ -182,6 +182,9 @@ class ApacheKafka:
     Blocking: call it from tests' fixtures, or through `asyncio.to_thread`.
     `folder/kafka.log` keeps what the broker said. `rebalance_delay_ms` is how long a new
     group waits for further members: nothing here, three seconds by Kafka's default.
+    `proxy_port` opens a second listener, in plain text, for a proxy on that port of
+    127.0.0.1: `front` is where the proxy has to connect to, and clients that come through
+    it are told to come back through it.
     """
 
     def __init__(
@@ -191,12 +194,15 @@ class ApacheKafka:
         port: int | None = None,
         scram: Scram | None = None,
         rebalance_delay_ms: int = 0,
+        proxy_port: int | None = None,
     ):
         self._folder = folder
         self._wanted_port = port
         self._scram = scram
         self._rebalance_delay_ms = rebalance_delay_ms
+        self._proxy_port = proxy_port
         self._port = 0
+        self._front_port = 0
         self._running: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
@@ -231,6 +237,12 @@ class ApacheKafka:
         return KafkaConnection(
             bootstrap_servers=self.bootstrap_servers, security=security
         )
+
+    @property
+    def front(self) -> tuple[str, int]:
+        """Return where the proxy of `proxy_port` has to connect to."""
+        assert self._front_port, "not started, or no proxy was announced"
+        return "127.0.0.1", self._front_port
 
     @property
     def pid(self) -> int:
@@ -279,12 +291,21 @@ class ApacheKafka:
         shutil.rmtree(self._folder / "data", ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "log4j2.xml").write_text(LOG4J)
-        self._port, controller_port = free_ports(self._wanted_port or 0, 0)
+        self._port, controller_port, front_port = free_ports(
+            self._wanted_port or 0, 0, 0
+        )
+        front = front_told = ""
+        if self._proxy_port is not None:
+            self._front_port = front_port
+            front = f",FRONT://127.0.0.1:{front_port}"
+            front_told = f",FRONT://127.0.0.1:{self._proxy_port}"
         text = _PROPERTIES.format(
             protocol="SASL_SSL" if self._scram else "PLAINTEXT",
             host="localhost" if self._scram else "127.0.0.1",
             port=self._port,
             controller_port=controller_port,
+            front=front,
+            front_told=front_told,
             data=self._folder / "data",
             rebalance_delay_ms=self._rebalance_delay_ms,
         )

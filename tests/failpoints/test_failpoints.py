@@ -35,6 +35,16 @@ def orders(
     )
 
 
+@pytest.mark.fault(
+    "F1",
+    how="SIGKILL at each of fifteen named steps of a real process",
+    seen="the same tables as a straight run, staging empty",
+)
+@pytest.mark.fault(
+    "F3",
+    how="SIGKILL before and after the takeover's record",
+    seen="chain intact, the next owner goes on",
+)
 async def test_killed_once_at_every_step_it_ends_where_a_straight_run_does(
     broker: EmbeddedBrokerProcess, tmp_path: Path
 ) -> None:
@@ -76,6 +86,11 @@ def progress(root: Path) -> int:
     return sum(decode_record(head.read_bytes(), str(head)).next for head in heads)
 
 
+@pytest.mark.fault(
+    "F5",
+    how="SIGTERM with rows held, nothing committed yet",
+    seen="commit with a snapshot, exit 0 within 30 s",
+)
 async def test_a_stop_by_signal_commits_and_ends_well(
     broker: EmbeddedBrokerProcess, tmp_path: Path
 ) -> None:
@@ -97,6 +112,11 @@ async def test_a_stop_by_signal_commits_and_ends_well(
     assert len(accounted(tmp_path)) == log[-1].next
 
 
+@pytest.mark.fault(
+    "F6",
+    how="a second SIGTERM while the drain hangs on a dead sink",
+    seen="exit 1 at once; the next start has everything once",
+)
 async def test_a_second_signal_abandons_at_once_and_loses_nothing(
     broker: EmbeddedBrokerProcess, tmp_path: Path
 ) -> None:

@@ -136,6 +136,11 @@ def assert_totals(root: Path, until: str, records: int) -> None:
     assert_hours(root, hours)
 
 
+@pytest.mark.fault(
+    "F2",
+    how="eleven SIGKILLs at steps and at random, real data, Apache Kafka",
+    seen="tables equal to the file",
+)
 async def test_eleven_kills_lose_and_double_nothing(
     apache: ApacheKafka, tmp_path: Path
 ) -> None:
@@ -143,6 +148,11 @@ async def test_eleven_kills_lose_and_double_nothing(
 
 
 @pytest.mark.long
+@pytest.mark.fault(
+    "F2",
+    how="a hundred SIGKILLs, a month of real data",
+    seen="tables equal to the file",
+)
 async def test_a_hundred_kills_lose_and_double_nothing_in_a_whole_month(
     apache: ApacheKafka, tmp_path: Path
 ) -> None:

@@ -84,6 +84,11 @@ async def test_a_pattern_means_whole_names_and_finds_topics_created_later(
 
 
 @BOTH_PATHS
+@pytest.mark.fault(
+    "F23",
+    how="a transaction aborted on Apache Kafka",
+    seen="its records are not delivered, spans have no hole",
+)
 async def test_aborted_records_are_skipped_and_spans_pass_the_control_batches(
     kafka: ApacheKafka, raw: bool
 ) -> None:
@@ -168,6 +173,11 @@ async def test_a_hint_and_its_note_can_be_read_by_an_operator(
         assert await admin.hints(group) == {origin: (2, "17:0a1b2c3d")}
 
 
+@pytest.mark.fault(
+    "F21",
+    how="another offset committed for the group",
+    seen="reading begins where the log says",
+)
 async def test_a_stored_hint_never_decides_where_reading_begins(
     kafka: ApacheKafka,
 ) -> None:
@@ -248,6 +258,11 @@ async def test_fetch_keeps_its_time_while_a_rebalance_waits_for_the_listener(
                 await second.fetch(20)
 
 
+@pytest.mark.fault(
+    "F12",
+    how="broker killed with -9 and started again",
+    seen="every record delivered once",
+)
 async def test_a_killed_broker_that_comes_back_costs_no_record(
     own_kafka: ApacheKafka,
 ) -> None:

@@ -133,6 +133,11 @@ async def test_one_member_too_many_is_told_that_it_has_nothing(
     assert sorted(last, key=len) == [frozenset(), frozenset({TopicPartition(topic, 0)})]
 
 
+@pytest.mark.fault(
+    "F12",
+    how="broker killed with -9 and started again",
+    seen="goes on by itself, every record once",
+)
 async def test_a_restarted_broker_costs_nothing(
     own_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
@@ -197,6 +202,11 @@ async def test_two_members_share_the_group_and_hand_over(
 
 
 @pytest.mark.long
+@pytest.mark.fault(
+    "F4",
+    how="SIGSTOP until the heir has committed, SIGCONT",
+    seen="fenced; every record once",
+)
 async def test_a_process_that_slept_beyond_its_session_is_fenced(
     kafka: ApacheKafka, tmp_path: Path
 ) -> None:

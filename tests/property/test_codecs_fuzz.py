@@ -178,6 +178,9 @@ def fuzz(name: str, documents: int, seed: int) -> None:
 
 
 @EACH
+@pytest.mark.fault(
+    "F35", how="mutated records of every format", seen="read rightly or refused"
+)
 def test_mutated_records_are_read_rightly_or_not_at_all(name: str) -> None:
     fuzz(name, DOCUMENTS if name in FORMATS else DOCUMENTS // 4, SEED)
 

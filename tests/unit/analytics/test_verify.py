@@ -14,6 +14,7 @@ import pytest
 
 from streamproc.analytics.inspect import inspect
 from streamproc.analytics.verify import verify
+from streamproc.cli.main import run
 from streamproc.core.chain import Draft
 from streamproc.core.definition import CitySpec, DeviceSpec
 from streamproc.core.ports import StagedFile
@@ -186,6 +187,30 @@ def test_damage_is_found(
     findings = verify(root).findings
 
     assert any(re.search(expected, finding) for finding in findings), findings
+
+
+def _foreign(root: Path) -> None:
+    path = _only(root, READINGS)
+    path.with_name("theirs.parquet").write_bytes(b"not ours")
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [(None, 0), (_remove, 3), (_flip, 3), (_stray, 3), (_foreign, 3)],
+    ids=["sound", "missing", "changed", "doubled", "foreign"],
+)
+@pytest.mark.fault(
+    "F31",
+    how="a file missing, changed, doubled or foreign",
+    seen="inspect --verify exits with 3",
+)
+def test_inspect_exits_with_3_where_one_file_is_wrong(
+    root: Path, damage: Callable[[Path], None] | None, code: int
+) -> None:
+    if damage is not None:
+        damage(root)
+
+    assert run(["inspect", str(root), "--verify"]) == code
 
 
 def _stage(here: Town, made: Emission, records: int) -> tuple[StagedFile, ...]:

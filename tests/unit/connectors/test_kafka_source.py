@@ -8,9 +8,10 @@ from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeEr
 
 from streamproc.connectors.embedded_broker import EmbeddedBroker
 from streamproc.connectors.kafka_faults import fault_of
+from streamproc.connectors.kafka_gates import Polled
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
-from streamproc.connectors.kafka_source import KafkaSource, _Polled
+from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.values import TopicPartition
 from streamproc.errors import Unreachable, WorldError
 from tests.support.kafka import (
@@ -48,10 +49,10 @@ async def source(broker: EmbeddedBroker) -> AsyncIterator[KafkaSource]:
     await made.stop()
 
 
-async def polled(source: KafkaSource) -> _Polled:
+async def polled(source: KafkaSource) -> Polled:
     """Let aiokafka hand out records, as far as our gate and no further."""
     while True:
-        found = await source._poll(source._client, FETCH_MS)
+        found = await source._poll(source._client, FETCH_MS, None)
         if found.fetched:
             return found
 
@@ -123,9 +124,9 @@ async def test_a_position_seen_only_after_a_poll_is_not_yet_consumed(
     await take(source, 10)
     gates = {tp: (source._gates[tp], source._gates[tp].epoch)}
 
-    moved = _Polled(gates, before={tp: 10}, fetched={}, ends={tp: 11})
+    moved = Polled(gates, before={tp: 10}, fetched={}, ends={tp: 11})
     assert not source._admit(moved)
-    (quiet,) = source._admit(_Polled(gates, before={tp: 12}, fetched={}, ends={}))
+    (quiet,) = source._admit(Polled(gates, before={tp: 12}, fetched={}, ends={}))
 
     assert (quiet.span.start, quiet.span.end, len(quiet)) == (10, 12, 0)
 

@@ -114,6 +114,9 @@ def test_a_snapshot_comes_back_as_it_went_with_the_records_after_it(
         assert tables[name].equals(table, check_metadata=True)
 
 
+@pytest.mark.fault(
+    "F31", how="one bit of a snapshot changed", seen="refused by its sha256"
+)
 def test_a_snapshot_with_one_changed_bit_is_refused(store: LocalStore) -> None:
     log = _log(store)
     ref = log.stage_snapshot(TABLES)
@@ -174,6 +177,11 @@ def test_failpoints_are_called_on_the_way(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
+@pytest.mark.fault(
+    "F26",
+    how="simulated disk loses what was not synced, at any failpoint",
+    seen="what was published is there",
+)
 def test_what_was_published_survives_a_power_loss_at_any_failpoint(seed: int) -> None:
     class Dead(Exception):
         pass

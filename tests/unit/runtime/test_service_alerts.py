@@ -146,6 +146,9 @@ async def test_alerts_leave_in_order_and_are_tried_again(tmp_path: Path) -> None
     assert hook.closed
 
 
+@pytest.mark.fault(
+    "F43", how="a sink that does not answer", seen="commits and other sinks go on"
+)
 async def test_a_slow_sink_holds_up_neither_commits_nor_the_other_sink(
     tmp_path: Path,
 ) -> None:
@@ -168,6 +171,9 @@ async def test_a_slow_sink_holds_up_neither_commits_nor_the_other_sink(
     assert hook.got == topic.got
 
 
+@pytest.mark.fault(
+    "F43", how="a crash with alerts in the outbox", seen="they leave after it, same ids"
+)
 async def test_what_had_not_left_before_a_crash_leaves_after_it_under_the_same_ids(
     tmp_path: Path,
 ) -> None:
@@ -219,6 +225,11 @@ async def test_a_dead_sink_does_not_keep_a_stop_from_ending(tmp_path: Path) -> N
 # --- silence --------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "F34",
+    how="no reading for idle_after, end offset reached",
+    seen="windows close by a logged decision",
+)
 async def test_silence_closes_windows_by_a_logged_decision_and_data_may_go_on(
     tmp_path: Path,
 ) -> None:
@@ -264,6 +275,11 @@ async def test_no_silence_while_the_broker_has_more(tmp_path: Path) -> None:
         await rig.watch.until(lambda: rig.watch.commits)
 
 
+@pytest.mark.fault(
+    "F34",
+    how="the broker does not answer while a town is silent",
+    seen="nothing closes",
+)
 async def test_an_unreachable_broker_is_not_silence(tmp_path: Path) -> None:
     clock, source = ManualClock(), source_with(reading(0, 1.0))
     rig = Rig(tmp_path, source, clock, options=IDLE)
@@ -321,6 +337,7 @@ async def test_silence_judges_no_data_and_the_alert_survives_a_restart(
         await rig.watch.until(lambda: rig.watch.stepped_to)
         for _ in range(8):
             await rig.pass_time(30.0)
+            await rig.until_written()
         await rig.watch.until(lambda: hook.got)
 
     kinds = [t.kind for record in log_of(tmp_path) for t in record.timers]

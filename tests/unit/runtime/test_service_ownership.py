@@ -121,6 +121,11 @@ async def test_a_worker_parked_before_another_owner_is_not_kept_hot(
     assert accounted(tmp_path) == every(60, P0, P1)
 
 
+@pytest.mark.fault(
+    "F9",
+    how="decoding hangs longer than the drain may take",
+    seen="abandoned, then done again; every record once",
+)
 async def test_work_beyond_the_drain_budget_is_abandoned_and_done_again(
     tmp_path: Path,
 ) -> None:
@@ -151,6 +156,9 @@ async def test_work_beyond_the_drain_budget_is_abandoned_and_done_again(
     assert [r.kind for r in log_of(tmp_path)] == ["genesis", "takeover", "commit"]
 
 
+@pytest.mark.fault(
+    "F9", how="a commit hangs longer than the drain may take", seen="not doubled"
+)
 async def test_a_commit_cut_off_by_the_drain_budget_is_not_doubled(
     tmp_path: Path,
 ) -> None:
@@ -181,6 +189,11 @@ async def test_a_commit_cut_off_by_the_drain_budget_is_not_doubled(
     assert accounted(tmp_path) == every(40, P0)
 
 
+@pytest.mark.fault(
+    "F4",
+    how="another owner takes over while one holds work",
+    seen="fenced, its work is dropped and done again",
+)
 async def test_a_zombie_is_fenced_drops_its_work_and_takes_over_again(
     tmp_path: Path,
 ) -> None:
@@ -230,6 +243,11 @@ def spoil(root: Path, partition: str) -> None:
 # --- faults ---------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "F11",
+    how="the log of one partition cannot be read at its opening",
+    seen="it stops, the others go on, the process ends with the error",
+)
 async def test_a_faulty_partition_stops_alone_and_is_told_at_the_end(
     tmp_path: Path,
 ) -> None:
@@ -252,6 +270,11 @@ async def test_a_service_whose_every_partition_is_faulty_ends(tmp_path: Path) ->
         await Rig(tmp_path, two(60), ManualClock()).run()
 
 
+@pytest.mark.fault(
+    "F19",
+    how="records deleted beyond the position",
+    seen="the partition stops and says so; what it held is committed",
+)
 async def test_retention_that_overtakes_a_running_partition_stops_it_and_keeps_its_work(
     tmp_path: Path,
 ) -> None:
@@ -267,13 +290,13 @@ async def test_retention_that_overtakes_a_running_partition_stops_it_and_keeps_i
         source.produce(P1, traffic(20, first=40))
         await rig.watch.until(lambda: rig.watch.stepped_to[P1] == 60)
         rig.service.stop()
-        with pytest.raises(SourceMismatch, match="offset 40"):
+        with pytest.raises(SourceMismatch, match="--from 40 --to 50"):
             await task
 
     assert accounted(tmp_path) == sorted(every(40, P0) + every(60, P1))
     gone = two(60)
     gone.delete_records(P0, 50)
-    with pytest.raises(SourceMismatch, match="overtaken"):
+    with pytest.raises(SourceMismatch, match="--from 40 --to 50"):
         await Rig(tmp_path, gone, ManualClock(), options=TO_END).run()
 
 
@@ -322,6 +345,7 @@ async def test_a_topic_whose_last_record_differs_is_refused(tmp_path: Path) -> N
     assert accounted(tmp_path) == every(40, P0, P1)
 
 
+@pytest.mark.fault("F20", how="another topic id", seen="refused; accepted by option")
 async def test_a_topic_created_anew_is_refused_until_accepted(tmp_path: Path) -> None:
     source = two()
     await Rig(tmp_path, source, ManualClock(), options=TO_END).run()
@@ -377,6 +401,11 @@ class NotYet(ScriptedSource):
         return await super().bounds(partition)
 
 
+@pytest.mark.fault(
+    "F12",
+    how="a broker that does not answer at an opening",
+    seen="asked again until it does",
+)
 async def test_a_broker_that_does_not_answer_yet_is_asked_again(tmp_path: Path) -> None:
     source = NotYet({RAZLOG: 1})
     source.produce(P0, traffic(40))

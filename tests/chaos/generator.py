@@ -1,0 +1,188 @@
+"""Sends traffic with librdkafka's idempotent producer and keeps the ledger of what was acked.
+
+At the end the topics are read back with librdkafka, too: every acknowledged record must lie
+where the broker said, and what lies there without an acknowledgement (its answer was lost) is
+added to the ledger.
+"""
+
+import json
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from streamproc.connectors.clock import SystemClock
+from tests.chaos.traffic import Draft, Traffic
+from tests.oracle.facts import Entry
+
+TICK_S = 0.05
+FLUSH_S = 120.0
+_SEQ = "seq"
+
+
+class Generator:
+    """Sends `rate` records a second in a thread of its own until it is stopped.
+
+    Without `keeps` there is no ledger, and nothing that grows.
+    """
+
+    def __init__(
+        self, bootstrap: str, rng: random.Random, rate: float, *, keeps: bool = True
+    ) -> None:
+        self._keeps = keeps
+        self._traffic = Traffic(rng)
+        self._rate = rate
+        self._bootstrap = bootstrap
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "message.timeout.ms": 0,
+                "linger.ms": 20,
+                "log_level": 0,
+            }
+        )
+        self._drafts: list[Draft] = []
+        self._places: dict[int, int] = {}
+        self.refused: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="generator")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> int:
+        """Stop, wait for what is under way; return how many were never answered."""
+        self._stop.set()
+        self._thread.join()
+        return int(self._producer.flush(FLUSH_S))
+
+    @property
+    def sent(self) -> int:
+        return len(self._drafts)
+
+    @property
+    def acked(self) -> int:
+        return len(self._places)
+
+    def _run(self) -> None:
+        clock, owed = SystemClock(), 0.0
+        before = clock.monotonic_us()
+        while not self._stop.wait(TICK_S):
+            now = clock.monotonic_us()
+            # After a stall (a full queue, a slow machine) a second's worth, no flood.
+            owed = min(owed + (now - before) / 1e6 * self._rate, self._rate)
+            before = now
+            for draft in self._traffic.records(clock.wall_us(), int(owed)):
+                self._send(draft)
+            owed -= int(owed)
+            self._producer.poll(0)
+
+    def _send(self, draft: Draft) -> None:
+        seq = len(self._drafts)
+        if self._keeps:
+            self._drafts.append(draft)
+
+        def told(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                self._places[seq] = message.offset()
+            else:
+                self.refused.append(str(error))
+
+        while not self._stop.is_set():
+            try:
+                self._producer.produce(
+                    draft.topic,
+                    value=draft.payload,
+                    key=draft.device.encode(),
+                    partition=draft.partition,
+                    timestamp=draft.broker // 1000,
+                    headers={_SEQ: str(seq)},
+                    on_delivery=told if self._keeps else None,
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def ledger(self) -> tuple[list[Entry], list[str]]:
+        """Read the topics back; return every record that is there, and what is wrong."""
+        topics = sorted({draft.topic for draft in self._drafts})
+        entries, findings, seen = [], [], set()
+        for message in read_topics(self._bootstrap, topics):
+            seq = int(dict(message.headers())[_SEQ])
+            draft = self._drafts[seq]
+            offset = message.offset()
+            if seq in seen:
+                findings.append(f"the broker has record {seq} twice")
+            if self._places.get(seq, offset) != offset:
+                findings.append(f"record {seq} is not where it was acknowledged")
+            if (message.value() or b"") != draft.payload:
+                findings.append(f"the broker has changed record {seq}")
+            seen.add(seq)
+            entries.append(draft.at(offset))
+        lost = self._places.keys() - seen
+        if lost:
+            findings.append(f"the broker has lost {len(lost)} acknowledged records")
+        return entries, findings
+
+
+def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
+    """Yield every record of the topics up to the ends there are now."""
+    consumer = _consumer(bootstrap)
+    try:
+        ends = {
+            place: end for place, end in _bounds(consumer, topics).items() if end > 0
+        }
+        consumer.assign([TopicPartition(*place, 0) for place in ends])
+        while ends:
+            message = consumer.poll(10.0)
+            if message is None:
+                msg = f"the topics cannot be read to their ends: {ends}"
+                raise RuntimeError(msg)
+            if message.error():
+                continue
+            yield message
+            place = (message.topic(), message.partition())
+            if message.offset() + 1 >= ends.get(place, 0):
+                ends.pop(place, None)
+    finally:
+        consumer.close()
+
+
+def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Return the end offset of every partition."""
+    consumer = _consumer(bootstrap)
+    try:
+        return _bounds(consumer, topics)
+    finally:
+        consumer.close()
+
+
+def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    """Return the JSON documents of a topic."""
+    return [json.loads(message.value()) for message in read_topics(bootstrap, [topic])]
+
+
+def _consumer(bootstrap: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "readback",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+    )
+
+
+def _bounds(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    known = consumer.list_topics(timeout=30).topics
+    places = [(topic, p) for topic in topics for p in known[topic].partitions]
+    return {
+        (topic, p): consumer.get_watermark_offsets(
+            TopicPartition(topic, p), timeout=30
+        )[1]
+        for topic, p in places
+    }
