@@ -17,13 +17,14 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import TopicAuthorizationFailedError
 
+from streamproc.connectors.alert_topic import AlertTopic
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.flush import FlushPolicy
-from streamproc.core.values import TopicPartition
+from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import Forbidden, WorldError
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.kafka_cluster import SESSION_MS, KafkaCluster
@@ -84,6 +85,25 @@ property = "temperature"
 when = "value > 20"
 severity = "warning"
 """
+
+
+ALERT = AlertTransition(
+    alert_id="0123456789abcdef0123456789abcdef",
+    transition=0,
+    state="firing",
+    rule="hot",
+    rule_version="00ff00ff00ff00ff",
+    severity="warning",
+    city="razlog",
+    device="d1",
+    property="temperature",
+    window=None,
+    event_us=0,
+    value=None,
+    source="telemetry.razlog/0",
+    offset=7,
+    early=False,
+)
 
 
 class Said(NamedTuple):
@@ -264,6 +284,10 @@ async def test_the_manuals_rights_allow_nothing_else(
     async with KafkaProduce(ours) as producer:
         with pytest.raises(WorldError, match="TopicAuthorizationFailed"):
             await producer.send([Message(town.topics[0], b"forged", b"d1")])
+    sink = AlertTopic(town.topics[0], ours.aiokafka())
+    with pytest.raises(Forbidden, match="lacks Write and Describe on topic"):
+        await sink.send([ALERT])
+    await sink.close()
     consumer = AIOKafkaConsumer(
         town.alerts, auto_offset_reset="earliest", **ours.aiokafka()
     )
