@@ -252,7 +252,8 @@ class Service:
     async def watch(self) -> None:
         """Ask every partition's end offset and judge silence: the watch's work.
 
-        An unreachable broker is not silence; nobody else is asked then.
+        An unreachable broker is not silence; nobody else is asked then. A topic that we may
+        not read any more stops.
         """
         for worker in list(self.workers.values()):
             try:
@@ -260,6 +261,10 @@ class Service:
             except Unreachable as error:
                 self._observer.failed("reading", "unreachable", str(error))
                 return
+            except Forbidden as error:
+                if not error.topic:
+                    raise
+                await self._owner.forbidden(error)
 
     async def _judge(self, worker: PartitionWorker) -> None:
         """Take what silence justifies, if the end, asked for afterwards, confirms it."""

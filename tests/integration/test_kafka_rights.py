@@ -383,6 +383,11 @@ async def test_a_handshake_that_fails_says_what_to_do(
         said.refused(*words)
 
 
+@pytest.mark.fault(
+    "F44",
+    how="the broker ends every connection two seconds after its log-in",
+    seen="logged in again, every record once",
+)
 async def test_a_log_in_that_ends_costs_no_record(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:
@@ -463,6 +468,11 @@ async def test_a_topic_that_is_taken_away_leaves_the_others_going(
     assert accounted(tmp_path / "data") == sorted(every)
 
 
+@pytest.mark.fault(
+    "F44",
+    how="the password is taken away while the service runs",
+    seen="it ends with an error that names user and broker; what was read is committed",
+)
 async def test_a_password_that_is_taken_away_ends_the_service_and_says_so(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:

@@ -10,12 +10,19 @@ from streamproc.core.chain import Genesis
 from streamproc.core.flush import FlushPolicy, FlushReason
 from streamproc.core.ports import Bounds, StartAt
 from streamproc.core.values import TopicPartition
-from streamproc.errors import LogCorrupt, SourceMismatch, Unreachable, WorldError
+from streamproc.errors import (
+    Forbidden,
+    LogCorrupt,
+    SourceMismatch,
+    Unreachable,
+    WorldError,
+)
 from streamproc.runtime.opening import Start
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
 from tests.support.service import (
+    ANGE,
     RAZLOG,
     WINDOW,
     Inbox,
@@ -291,6 +298,39 @@ async def test_retention_that_overtakes_a_running_partition_stops_it_and_keeps_i
     gone.delete_records(P0, 50)
     with pytest.raises(SourceMismatch, match="--from 40 --to 50"):
         await Rig(tmp_path, gone, ManualClock(), options=TO_END).run()
+
+
+async def test_a_topic_that_is_forbidden_stops_with_what_it_has_and_others_go_on(
+    tmp_path: Path,
+) -> None:
+    source = ScriptedSource({RAZLOG: 1, ANGE: 1})
+    here, there = TopicPartition(RAZLOG, 0), TopicPartition(ANGE, 0)
+    for origin in (here, there):
+        source.produce(origin, traffic(20))
+    rig = Rig(tmp_path, source, ManualClock())
+    async with rig.running() as task:
+        await rig.watch.until(lambda: rig.watch.stepped_to == {here: 20, there: 20})
+        source.fail_fetch(Forbidden("never seen", topic="telemetry.hidden"))
+        source.fail_fetch(Forbidden("no more", topic=ANGE))
+        await rig.watch.until(lambda: rig.service.stopped)
+        for origin in (here, there):
+            source.produce(origin, traffic(20, first=20))
+        await rig.watch.until(lambda: rig.watch.stepped_to[here] == 40)
+        rig.service.stop()
+        with pytest.raises(Forbidden, match="no more"):
+            await task
+
+    assert accounted(tmp_path) == sorted(every(40, here) + every(20, there))
+    assert rig.watch.failures == [("reading", "forbidden"), ("processing", "Forbidden")]
+
+
+async def test_a_group_that_is_forbidden_ends_the_service(tmp_path: Path) -> None:
+    source = two()
+    rig = Rig(tmp_path, source, ManualClock())
+    source.fail_fetch(Forbidden("the group"))
+
+    with pytest.raises(Forbidden, match="the group"):
+        await rig.run()
 
 
 async def test_a_topic_whose_last_record_differs_is_refused(tmp_path: Path) -> None:
