@@ -53,7 +53,7 @@ def show(summary: Summary) -> None:
     lines = [
         f"seed {summary.seed}, {summary.store}, {summary.seconds:.0f} s",
         f"{summary.workers} workers, {summary.starts} starts",
-        f"sent {summary.sent}, acknowledged {summary.acked}",
+        f"{summary.sent} sent, {summary.acked} acknowledged to {summary.producers} producers",
         "faults: " + ", ".join(f"{k} {n}" for k, n in sorted(summary.faults.items())),
         "found: " + ", ".join(f"{k} {n}" for k, n in summary.counts.items()),
         "told: " + ", ".join(f"{k} {n}" for k, n in summary.events.items()),

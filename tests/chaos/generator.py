@@ -18,7 +18,8 @@ from tests.chaos.traffic import Draft, Traffic
 from tests.oracle.facts import Entry
 
 TICK_S = 0.05
-FLUSH_S = 120.0
+FLUSH_S = 30.0
+STUCK_US = 40_000_000
 _SEQ = "seq"
 
 
@@ -35,18 +36,12 @@ class Generator:
         self._traffic = Traffic(rng)
         self._rate = rate
         self._bootstrap = bootstrap
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "message.timeout.ms": 0,
-                "linger.ms": 20,
-                "log_level": 0,
-            }
-        )
+        self._producer = _producer(bootstrap)
+        self._answered_us = 0
         self._drafts: list[Draft] = []
         self._places: dict[int, int] = {}
         self.refused: list[str] = []
+        self.producers = 1
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generator")
 
@@ -54,7 +49,7 @@ class Generator:
         self._thread.start()
 
     def stop(self) -> int:
-        """Stop, wait for what is under way; return how many were never answered."""
+        """Stop, wait for what is under way; return how many were not answered by then."""
         self._stop.set()
         self._thread.join()
         return int(self._producer.flush(FLUSH_S))
@@ -79,6 +74,22 @@ class Generator:
                 self._send(draft)
             owed -= int(owed)
             self._producer.poll(0)
+            self._renew_if_stuck(now)
+
+    def _renew_if_stuck(self, now_us: int) -> None:
+        """Begin with another producer where this one gets no answer for long.
+
+        librdkafka's was seen to stay silent for good after a broker came back. What it
+        was about to send may be there or not: reading back tells.
+        """
+        if not len(self._producer):
+            self._answered_us = now_us
+        elif now_us - self._answered_us > STUCK_US:
+            self._producer.purge()
+            self._producer.poll(0)
+            self._producer = _producer(self._bootstrap)
+            self._answered_us = now_us
+            self.producers += 1
 
     def _send(self, draft: Draft) -> None:
         seq = len(self._drafts)
@@ -88,6 +99,7 @@ class Generator:
         def told(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 self._places[seq] = message.offset()
+                self._answered_us = SystemClock().monotonic_us()
             else:
                 self.refused.append(str(error))
 
@@ -127,6 +139,18 @@ class Generator:
         if lost:
             findings.append(f"the broker has lost {len(lost)} acknowledged records")
         return entries, findings
+
+
+def _producer(bootstrap: str) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,
+            "linger.ms": 20,
+            "log_level": 0,
+        }
+    )
 
 
 def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
