@@ -1,5 +1,5 @@
 # Everything a newcomer needs. Needs Python 3.11+ and make, nothing else;
-# `make test` also wants Java 17 and Maven for a real Kafka (it skips those tests without).
+# `make test` also wants Java 17 and Maven for a real Kafka, Go for a real S3 server (it skips those tests without).
 
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.ready
 RUNS   := $(VENV)/.runs
 JUNIT  := build/junit.xml
 
-.PHONY: setup demo test test-long lint bench kafka wheel mutants clean lock
+.PHONY: setup demo test test-long lint bench kafka s3 wheel mutants clean lock
 
 # Make the virtual environment from the hash-locked requirements. The lock is the whole answer, so
 # pip resolves nothing (asked for `coverage[toml]` it would take the newest, which has no hash here).
@@ -30,6 +30,10 @@ $(RUNS): requirements-run.txt
 # The whole thing, with nothing installed but the package: thirty seconds of seven towns.
 demo: $(RUNS)
 	$(BIN)/python -m streamproc demo
+
+# A real S3 server on localhost:7070 until Ctrl-C.
+s3: $(STAMP)
+	$(BIN)/python -m streamproc.testing.s3_server --port 7070
 
 # All tests but the long ones.
 test: $(STAMP)
@@ -68,6 +72,7 @@ bench: $(STAMP)
 	$(BIN)/python -m bench.windows
 	$(BIN)/python -m bench.memory --series 100000
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.commit_cost
 	$(BIN)/python -m bench.endtoend --profile core --rows 4000000
 	$(BIN)/python -m bench.endtoend --profile full --rows 2000000
 

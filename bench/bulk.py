@@ -1,7 +1,8 @@
 """An open-loop generator of whole record batches: `python -m bench.bulk STREAM.json`.
 
-For loads beyond what one call a record can send: Theodolite's power records, in batches that
-were made before, of which only event times, first time and checksum are new. A batch holds
+For loads beyond what one call a record can send: Theodolite's power records, or the flat JSON
+of `bench.load` where the stream names no schema, in batches that were made before, of which
+only event times, the values of JSON, first time and checksum are new. A batch holds
 what is due in a partition within `linger_ms` and is sent when its last record is due, as a
 client that lingers does; whatever comes of it, the next one is sent when it is due.
 Keys, event times and CreateTime are those of `bench.load`. Tells how far behind its plan a
@@ -23,7 +24,7 @@ from aiokafka.structs import TopicPartition
 
 from bench.batches import Template
 from bench.load import FLUSH_S, Stream, given
-from bench.shapes import Column, Power, Shape
+from bench.shapes import Column, Power, Readings, Shape
 from streamproc.connectors.clock import SystemClock
 
 RECORDS_MAX: Final = 8_192
@@ -38,6 +39,13 @@ class Lane:
     partition: int
     devices: Column
     template: Template
+
+
+def shape_of(stream: Stream) -> Shape:
+    """Return what its records look like: Avro where it names a schema, else flat JSON."""
+    if stream.schema_id:
+        return Power(stream.devices, stream.schema_id)
+    return Readings(stream.devices)
 
 
 class Plan:
@@ -65,7 +73,8 @@ class Plan:
             devices = np.arange(first, high, partitions)
             moved_ms = ((devices - first) * (1e3 / self._stream.rate)).astype(np.int64)
             template = Template(shape, devices, moved_ms)
-            template.put_values(noise.uniform(0, 1000, len(devices)).round(2))
+            if self._stream.schema_id:
+                template.put_values(noise.uniform(0, 1000, len(devices)).round(2))
             lanes.append(Lane(partition, devices, template))
         return lanes
 
@@ -78,6 +87,8 @@ class Plan:
             if not count:
                 continue
             lane.template.put_times(stream.event_ms(numbers))
+            if not stream.schema_id:
+                lane.template.put_values(stream.values(numbers))
             first_ms = int(stream.due_us(numbers[:1])[0]) // 1000
             batch = lane.template.batch(first_ms, stream.compression, count=count)
             batches.append((lane.partition, batch))
@@ -90,11 +101,11 @@ class Plan:
 
 
 class Bulk:
-    """Sends a stream of power records, device i % devices record i."""
+    """Sends a stream of power records or readings, device i % devices record i."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._plan = Plan(stream, Power(stream.devices, stream.schema_id))
+        self._plan = Plan(stream, shape_of(stream))
         self._clock = SystemClock()
         self._failed = self._acked_us = 0
 

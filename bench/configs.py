@@ -35,7 +35,7 @@ class Job:
     servers: str
     topics: str
     format: str
-    root: Path
+    root: Path | str
     cities: tuple[str, ...] = ("razlog",)
     registry: str = ""
     options: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
     python -m bench.endtoend --profile core --rows 2000000 --repeat 3
     python -m bench.endtoend --format avro --cities 100 --interval 6 --stages
     python -m bench.endtoend --series 100000 --workers 2
+    python -m bench.endtoend --store s3
 
 The topics are filled first and checked afterwards: every reading is in `readings/` once, their
 sum is right, and the merged aggregates of each window count them all. CPU is user + system
@@ -11,7 +12,8 @@ A second run that finds nothing to read gives the cost of starting and stopping;
 without it. `--workers N` starts N services at once in one group, as an operator would, each with
 the whole job; CPU and memory are summed, wall is until the last has ended, and what they wrote
 is checked together. Then the broker waits three seconds for a group's members, which is Kafka's default
-(and in the wall time); else it would give everything to the first. `--stages` adds a run whose CPU is divided among the stages (`bench.staged`).
+(and in the wall time); else it would give everything to the first.
+`--store s3` writes to a bucket of a versitygw on this machine, whose CPU does not count. `--stages` adds a run whose CPU is divided among the stages (`bench.staged`).
 """
 
 import argparse
@@ -21,6 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +39,10 @@ from bench.preload import Load, Sent, preload
 from streamproc.codecs.wire_schemas import READING_AVSC, READING_PROTO
 from streamproc.testing.kafka_broker import ApacheKafka
 from streamproc.testing.registry import LocalRegistry
+from streamproc.testing.s3_server import S3Server
 
 CITY = "razlog"
+BUCKET = "bench"
 FLOOR_CORE_JSON = 300_000
 """Readings per CPU-second that issue 3 asks for; HOT_PATH.md has the later targets."""
 
@@ -63,6 +68,7 @@ class Order:
     flush_bytes: str
     quantiles: bool
     workers: int = 1
+    store: str = "local"
 
     @property
     def city_names(self) -> tuple[str, ...]:
@@ -115,9 +121,25 @@ class Place:
     servers: str
     registry: str
     folder: Path
+    s3: S3Server | None = None
+
+    def root(self, name: str) -> tuple[Path, str, dict[str, str]]:
+        """Return where a run's files are, what its `root` is, and further options."""
+        if self.s3 is None:
+            return self.folder / name, str(self.folder / name), {}
+        options = self.s3.options(BUCKET, name)
+        secret = self.folder / "s3.secret"
+        secret.write_text(str(options.secret_access_key))
+        given = {
+            "s3.endpoint": f'"{options.endpoint}"',
+            "s3.access_key_id": f'"{options.access_key_id}"',
+            "s3.secret_access_key_file": f'"{secret}"',
+            "s3.path_style": "true",
+        }
+        return self.s3.folder(BUCKET) / name, options.url, given
 
 
-def config(order: Order, place: Place, root: Path, job: str) -> str:
+def config(order: Order, place: Place, root: Path | str, job: str) -> str:
     """Return the TOML of a profile, as HOT_PATH.md defines it (no second stage yet)."""
     made = Job(
         name=job,
@@ -130,6 +152,7 @@ def config(order: Order, place: Place, root: Path, job: str) -> str:
         options={
             "output.flush_bytes": f'"{order.flush_bytes}"',
             "metrics.enabled": "false",
+            **place.root(job)[2],
         },
     )
     specs = configs.windows_of(order.profile)
@@ -148,8 +171,8 @@ def broker_for(order: Order, folder: Path) -> ApacheKafka:
 
 def measure(order: Order, place: Place, sent: Sent, lap: int) -> Result:
     """Run the service over all topics once, check what it wrote, say what it cost."""
-    root = place.folder / f"data-{lap}"
-    command = ["streamproc", *_run(order, place, root, f"bench-{lap}")]
+    root, _, _ = place.root(f"bench-{lap}")
+    command = ["streamproc", *_run(order, place, f"bench-{lap}")]
     commands = [[sys.executable, "-m", *command]] * order.workers
     summaries, costs = zip(*run_together(commands), strict=True)
     summary = summed(summaries)
@@ -167,17 +190,17 @@ def summed(summaries: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def measure_stages(order: Order, place: Place, sent: Sent) -> dict[str, float]:
     """Run it once more, with its stages measured; return ns a reading."""
-    root, stages = place.folder / "data-stages", place.folder / "stages.json"
-    command = ["bench.staged", str(stages), *_run(order, place, root, "bench-stages")]
+    (root, _, _), stages = place.root("bench-stages"), place.folder / "stages.json"
+    command = ["bench.staged", str(stages), *_run(order, place, "bench-stages")]
     summary, cost = run_child([sys.executable, "-m", *command])
     check(order, root, summary, sent)
     shutil.rmtree(root)
     return per_reading(json.loads(stages.read_text()), cost.cpu_s, sent.readings)
 
 
-def _run(order: Order, place: Place, root: Path, job: str) -> list[str]:
+def _run(order: Order, place: Place, job: str) -> list[str]:
     path = place.folder / f"{job}.toml"
-    path.write_text(config(order, place, root, job))
+    path.write_text(config(order, place, place.root(job)[1], job))
     return ["run", str(path), "--until-end", "--close", "--json"]
 
 
@@ -251,6 +274,7 @@ def table(order: Order, sent: Sent, results: Sequence[Result]) -> str:
         f"records, {order.devices:,} devices every {order.interval:g} s, {order.cities} "
         f"cities, {order.partitions} partitions each"
         + (f", {order.workers} workers" if order.workers > 1 else "")
+        + (", output in a bucket" if order.store == "s3" else "")
     )
     if order.profile == "full":
         head += (
@@ -288,6 +312,7 @@ def parsed(arguments: Sequence[str] | None) -> dict[str, Any]:
     parser.add_argument(
         "--workers", type=int, default=1, help="services that share the partitions"
     )
+    parser.add_argument("--store", choices=("local", "s3"), default="local")
     parser.add_argument("--partitions", type=int, default=4, help="of each topic")
     parser.add_argument("--format", choices=FORMATS, default="json")
     parser.add_argument("--cities", type=int, default=1, help="a topic each")
@@ -313,13 +338,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     budget: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as name:
         folder = Path(name)
-        with broker_for(order, folder) as broker, LocalRegistry() as registry:
+        s3 = S3Server(folder / "s3") if order.store == "s3" else None
+        with (
+            broker_for(order, folder) as broker,
+            LocalRegistry() as registry,
+            s3 or nullcontext(),
+        ):
             schema_id = 0
             if order.format in SCHEMAS:
                 text = SCHEMAS[order.format]
                 schema_id = registry.register("readings", order.format, text)
             sent = preload(broker.connection, order.load(schema_id))
-            place = Place(broker.bootstrap_servers, registry.url, folder)
+            place = Place(broker.bootstrap_servers, registry.url, folder, s3)
             results = [measure(order, place, sent, lap) for lap in range(repeat)]
             if stages:
                 budget = measure_stages(order, place, sent)
@@ -339,6 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shape = f"{order.cities}c-{order.interval:g}s"
     if order.workers > 1:
         shape += f"-{order.workers}w"
+    if order.store != "local":
+        shape += f"-{order.store}"
     path = output / f"endtoend-{'-'.join(map(str, parts))}-{shape}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written: {path}")

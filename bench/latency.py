@@ -2,9 +2,9 @@
 
     python -m bench.latency --rates 1000,10000,50000 --seconds 60
 
-A real broker, the service as a child that follows its topic, and `bench.load` as an open-loop
-generator: readings are due at fixed moments, and those moments are their timestamps. Each
-so many-th reading fires the one rule. The alert's moment is the broker's LogAppendTime in
+A real broker, the service as a child that follows its topic, and an open-loop generator:
+`bench.load`, above 100,000 a second `bench.bulk`, which sends what is due within 5 ms as one
+batch. Readings are due at fixed moments, and those moments are their timestamps. Each so many-th reading fires the one rule. The alert's moment is the broker's LogAppendTime in
 the alert topic, so nothing depends on how fast this program reads it afterwards. Latency =
 that moment - the moment when the reading was due; it contains the generator's own delay,
 which is shown as `behind`, and is exact to a millisecond. A reading whose alert never came
@@ -40,6 +40,8 @@ from streamproc.testing.kafka_broker import ApacheKafka
 CITY = "razlog"
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 START_IN_US = 2_000_000
+BULK_FROM = 100_000
+BULK_LINGER_MS = 5.0
 READ_S = 1.0
 SETTLE_S = 15.0
 
@@ -116,7 +118,8 @@ class Bench:
             service.wait_until_it_owns(given.partitions)
             before = service.metrics()["process_cpu_seconds_total"]
             stream = self._stream(topic, rate)
-            command = write(stream, self._folder / f"{name}.json")
+            generator = "bench.bulk" if rate > BULK_FROM else "bench.load"
+            command = write(stream, self._folder / f"{name}.json", generator)
             told = _generate(command)
             after = service.metrics()["process_cpu_seconds_total"]
             expected = due(stream, given.warm_up)
@@ -145,6 +148,7 @@ class Bench:
             seconds=given.seconds + given.warm_up,
             start_us=SystemClock().wall_us() + START_IN_US,
             every=fires_every(rate, given.devices),
+            linger_ms=BULK_LINGER_MS if rate > BULK_FROM else 1.0,
         )
 
     def _config(self, name: str, alerts: str, port: int) -> str:

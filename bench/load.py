@@ -61,6 +61,13 @@ class Stream:
         """Return the event times of records."""
         return (self.due_us(numbers) + self.event_shift_us) // 1000
 
+    def values(self, numbers: Column) -> Column:
+        """Return the values of readings: some fire a rule."""
+        fires = (
+            numbers % self.every == 0 if self.every else np.zeros(len(numbers), bool)
+        )
+        return np.where(fires, FIRES, NOTHING_UNUSUAL)
+
 
 def fires_every(rate: float, devices: int, per_second: float = 200.0) -> int:
     """Return an `every` with which a device never fires twice in a row, so that each fires."""
@@ -121,7 +128,7 @@ class Generator:
         stream = self._stream
         devices = numbers % stream.devices
         event_ms = stream.event_ms(numbers)
-        values = self._shape.records(devices, event_ms, self._values(numbers))
+        values = self._shape.records(devices, event_ms, stream.values(numbers))
         due_ms = (stream.due_us(numbers) // 1000).tolist()
         produce, keys, topic = self._producer.produce, self._keys, stream.topic
         partitions = (devices % stream.partitions).tolist()
@@ -134,11 +141,6 @@ class Generator:
                 except BufferError:
                     self._producer.poll(0.01)
         self._producer.poll(0)
-
-    def _values(self, numbers: Column) -> Column:
-        every = self._stream.every
-        fires = numbers % every == 0 if every else np.zeros(len(numbers), bool)
-        return np.where(fires, FIRES, NOTHING_UNUSUAL)
 
     def _delivered(self, error: object, _: object) -> None:
         self._failed += error is not None

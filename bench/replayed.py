@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -116,12 +116,24 @@ class ReplayedBatches:
     async def start(self, listener: AssignmentListener) -> None:
         await listener.assigned(frozenset(self._held.batches))
 
-    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+    @property
+    def held_bytes(self) -> int:
+        return self._pool.used
+
+    @property
+    def coming_bytes(self) -> int:
+        return 0
+
+    async def fetch(
+        self, timeout_ms: int, among: Collection[TopicPartition] | None = None
+    ) -> Sequence[Records]:
         """Return the next response of one partition after the other."""
         ready = [
             origin
             for origin in self._held.batches
-            if origin in self._open and self._next[origin] < self._end(origin)
+            if origin in self._open
+            and (among is None or origin in among)
+            and self._next[origin] < self._end(origin)
         ]
         if not ready:
             await asyncio.sleep(timeout_ms / 1000)

@@ -6,6 +6,8 @@ StreamprocError            anything we raise on purpose
 ├── InputError             a file handed to `replay` cannot be used      (exit 2)
 ├── WorldError             broker, registry, disk or network failed      (exit 1)
 │   ├── Unreachable        may heal by itself: retriable
+│   │   └── StoreFull      no room left in the store
+│   ├── Forbidden          the broker refuses us a right: not retriable
 │   └── StoreFault         a store said no or lied: not retriable
 ├── ProtocolError          exactly-once would be broken: stop this partition
 │   ├── Fenced             another owner has taken the log over
@@ -48,6 +50,21 @@ class Unreachable(WorldError):
     """The other side does not answer; waiting may help."""
 
     retriable = True
+
+
+class StoreFull(Unreachable):
+    """A store has no room; nothing was given a name, and what is freed lets work go on."""
+
+
+class Forbidden(WorldError):
+    """The broker refuses us a right.
+
+    `topic` is set where one topic alone is concerned, so that the others can go on.
+    """
+
+    def __init__(self, message: str, topic: str = "") -> None:
+        self.topic = topic
+        super().__init__(message)
 
 
 class StoreFault(WorldError):

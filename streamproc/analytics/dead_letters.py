@@ -3,25 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from streamproc.analytics.dataset import open_quarantine
+from streamproc.analytics.replays import read_plans, taken_frame
+from streamproc.analytics.roots import Root, root_path
 
 PREVIEW_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records to look at; None means any."""
+    """Which records to look at; None means any.
+
+    Attributes:
+        since: local dates from this one on.
+        replayed: also those that a replay has put back.
+    """
 
     cities: Sequence[str] | None = None
     reasons: Sequence[str] | None = None
     dates: Sequence[date] | None = None
     source: str | None = None
     offset: int | None = None
+    since: date | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class DeadLetter:
 
 
 def list_dead_letters(
-    root: Path | str, chosen: Filter | None = None
+    root: Root, chosen: Filter | None = None
 ) -> list[DeadLetterGroup]:
     """Return the groups, sorted by city, date and reason."""
     groups = (
@@ -92,7 +100,7 @@ def list_dead_letters(
 
 
 def show_dead_letters(
-    root: Path | str, chosen: Filter | None = None, limit: int = 20
+    root: Root, chosen: Filter | None = None, limit: int = 20
 ) -> list[DeadLetter]:
     """Return the first `limit` records, sorted by city, date, source and offset."""
     rows = (
@@ -122,7 +130,7 @@ def preview(payload: bytes, characters: int = PREVIEW_CHARACTERS) -> str:
     return shown if whole else f"{shown}…"
 
 
-def _select(root: Path | str, chosen: Filter) -> pl.LazyFrame:
+def _select(root: Root, chosen: Filter) -> pl.LazyFrame:
     frame = open_quarantine(root, chosen.cities, chosen.dates)
     frame = frame.with_columns(pl.col("source", "reason", "detail").cast(pl.String))
     if chosen.reasons is not None:
@@ -131,7 +139,27 @@ def _select(root: Path | str, chosen: Filter) -> pl.LazyFrame:
         frame = frame.filter(pl.col("source") == chosen.source)
     if chosen.offset is not None:
         frame = frame.filter(pl.col("offset") == chosen.offset)
+    if chosen.since is not None:
+        frame = frame.filter(pl.col("date") >= chosen.since)
+    plans = [] if chosen.replayed else read_plans(root_path(root))
+    if plans:
+        frame = frame.join(taken_frame(plans), on=["source", "offset"], how="anti")
     return frame
+
+
+def dead_letter_keys(root: Root, chosen: Filter) -> pl.DataFrame:
+    """Return source, offset, the payload's bytes (whole and kept) of the chosen records."""
+    kept = pl.col("payload").bin.size().alias("kept_bytes")
+    columns = ("source", "offset", "payload_bytes")
+    return _select(root, chosen).select(*columns, kept).sort(columns[:2]).collect()
+
+
+def dead_letter_rows(root: Root, keys: pl.DataFrame) -> pl.DataFrame:
+    """Return source, offset, broker_time and payload of these (source, offset), sorted."""
+    rows = _select(root, Filter(replayed=True))
+    columns = ("source", "offset", "broker_time", "payload")
+    found = rows.join(keys.lazy(), on=["source", "offset"], how="semi")
+    return found.select(columns).sort("source", "offset").collect()
 
 
 def _letter(row: dict[str, Any]) -> DeadLetter:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamproc.analytics.dataset import open_quarantine, open_readings
+from streamproc.analytics.roots import Root
 from streamproc.errors import InputError
 
 _ID: Final = ("source", "offset", "ordinal")
@@ -57,7 +58,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(root: Path | str, ledger: Path | str) -> Comparison:
+def compare(root: Root, ledger: Path | str) -> Comparison:
     """Compare `readings/` and `quarantine/` with a ledger. Values must be equal exactly.
 
     Records in quarantine that the ledger does not know are only counted: it lists

@@ -1,11 +1,12 @@
-"""Reading commit logs from a folder, without writing, locking or changing anything."""
+"""Reading commit logs below a root, without writing, locking or changing anything."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from streamproc.analytics.roots import RootPath
+from streamproc.core.archive import read_archive, read_header
 from streamproc.core.chain import (
     NO_RECORD,
     Chain,
@@ -14,8 +15,17 @@ from streamproc.core.chain import (
     record_numbers,
 )
 from streamproc.core.definition import Definition
+from streamproc.core.effects import Read, Steps, T
+from streamproc.core.locate import LOOKS_MAX, Moved, newest_checkpoint
 from streamproc.core.ports import StoredFile
-from streamproc.core.record import LogRecord, decode_record, record_name, sha256_hex
+from streamproc.core.record import (
+    ArchiveRef,
+    LogRecord,
+    Squashed,
+    decode_record,
+    record_name,
+    sha256_hex,
+)
 from streamproc.errors import LogCorrupt
 
 LOGS: Final = "_streamproc"
@@ -26,12 +36,12 @@ _JOB: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 class LogFolder:
     """One partition's folder, `root/_streamproc/<job>/<topic>-<topic id>/<partition>`."""
 
-    root: Path
+    root: RootPath
     folder: str
 
-    def at(self, name: str) -> Path:
+    def at(self, name: str) -> RootPath:
         """Return the path of a name inside the folder."""
-        return self.root / self.folder / name
+        return self.root / f"{self.folder}/{name}"
 
     def hint(self, name: str) -> int:
         """Return the number in the hint file `published` or `sent`, -1 for none."""
@@ -39,31 +49,67 @@ class LogFolder:
         return parse_hint(path.read_bytes() if path.is_file() else None)
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the records. Raises `LogCorrupt` where one is missing."""
+        """Return the numbers of the records that are files of their own, ascending."""
         names = (path.name for path in self.at("log").iterdir())
         return record_numbers((StoredFile(f"log/{name}", 0) for name in names), "log")
 
     def records(self) -> Iterator[LogRecord]:
-        """Yield every record, oldest first, while each fits the one before.
+        """Yield every record since genesis, squashed ones too, while each fits the one before.
+
+        The service may squash meanwhile: what is gone from the log is then in an archive.
 
         Raises:
-            LogCorrupt: the chain, a record's identity, or a hint does not fit.
+            LogCorrupt: the chain, an archive, a record's identity, or a hint does not fit.
         """
         chain: Chain | None = None
-        for n in self.numbers():
-            where = f"{self.folder}/log/{record_name(n)}"
-            data = (self.root / where).read_bytes()
-            if chain is None:
-                chain = self._chain(decode_record(data, where))
-            record = chain.append(data, where)
-            # What the service still has to do is not ours; keep the chain small.
-            chain.published(n)
-            chain.sent(n)
-            yield record
-        if chain is None:
-            msg = f"{self.folder}: a log without records"
-            raise LogCorrupt(msg)
+        n = 0
+        while True:
+            squashed, newest = self._look()
+            if n > newest:
+                break
+            for data, where in self._bytes_from(n, squashed, newest):
+                if chain is None:
+                    chain = self._chain(decode_record(data, where), None)
+                record = chain.append(data, where)
+                # What the service still has to do is not ours; keep the chain small.
+                chain.published(n)
+                chain.sent(n)
+                n += 1
+                yield record
+        assert chain is not None
         chain.check_hints()
+
+    def tail(self) -> "Tail":
+        """Return what the newest checkpoint says, and the records it has not replaced.
+
+        Raises:
+            LogCorrupt: one that must be there is missing.
+        """
+        for _ in range(LOOKS_MAX):
+            squashed, newest = self._look()
+            first = 0 if squashed is None else squashed.through + 1
+            read = [self._read(n) for n in range(first, newest + 1)]
+            found = [data for data in read if data is not None]
+            if len(found) == len(read):
+                return self._tail(squashed, found)
+        msg = f"{self.folder}: changes faster than it can be read"
+        raise LogCorrupt(msg)
+
+    def _tail(self, squashed: Squashed | None, found: Sequence[bytes]) -> "Tail":
+        first = 0 if squashed is None else squashed.through + 1
+        records: list[LogRecord] = []
+        chain: Chain | None = None
+        try:
+            for n, data in enumerate(found, first):
+                where = f"{self.folder}/log/{record_name(n)}"
+                if chain is None:
+                    chain = self._chain(decode_record(data, where), squashed)
+                records.append(chain.append(data, where))
+            if chain is not None:
+                chain.check_hints()
+        except LogCorrupt as error:
+            return Tail(squashed, records, str(error))
+        return Tail(squashed, records, None)
 
     def definition(self, sha256: str) -> Definition:
         """Return a definition that a record names. Raises `LogCorrupt`."""
@@ -78,7 +124,93 @@ class LogFolder:
             msg = f"{self.folder}: {error}"
             raise LogCorrupt(msg) from error
 
-    def _chain(self, first: LogRecord) -> Chain:
+    # --- parts ------------------------------------------------------------------------
+
+    def _look(self) -> tuple[Squashed | None, int]:
+        """Return the newest checkpoint's content and the newest record's number."""
+        seen: list[int] | None = None
+        for _ in range(LOOKS_MAX):
+            numbers = self.numbers()
+            if not numbers:
+                msg = f"{self.folder}: a log without records"
+                raise LogCorrupt(msg)
+            try:
+                steps = newest_checkpoint(f"{self.folder}/log", numbers)
+                squashed, _ = self._run(steps)
+                self._complete(squashed, numbers)
+            except Moved as moved:
+                if numbers == seen:
+                    raise LogCorrupt(str(moved)) from moved
+                seen = numbers
+            else:
+                return squashed, numbers[-1]
+        msg = f"{self.folder}: changes faster than it can be read"
+        raise LogCorrupt(msg)
+
+    def _complete(self, squashed: Squashed | None, numbers: Sequence[int]) -> None:
+        first = 0 if squashed is None else squashed.through + 1
+        there = set(numbers)
+        for n in range(first, numbers[-1]):
+            if n not in there:
+                msg = f"{self.folder}/log: {record_name(n)} is missing"
+                raise Moved(msg)
+
+    def _bytes_from(
+        self, n: int, squashed: Squashed | None, newest: int
+    ) -> Iterator[tuple[bytes, str]]:
+        """Yield records from `n` on with their places; ends early where one was squashed."""
+        for ref in reversed(list(self._archives(squashed, n))):
+            _, texts = read_archive(self._archive(ref), ref.path)
+            if len(texts) != ref.last - ref.first + 1:
+                msg = f"{ref.path}: holds {len(texts)} records, not {ref.first} to {ref.last}"
+                raise LogCorrupt(msg)
+            for data in texts[max(0, n - ref.first) :]:
+                yield data, f"{ref.path} record {n}"
+                n += 1
+        for number in range(n, newest + 1):
+            found = self._read(number)
+            if found is None:
+                return
+            yield found, f"{self.folder}/log/{record_name(number)}"
+
+    def _archives(self, squashed: Squashed | None, n: int) -> Iterator[ArchiveRef]:
+        """Yield the archives that hold records from `n` on, newest first."""
+        ref = None if squashed is None else squashed.archive
+        while ref is not None and ref.last >= n:
+            yield ref
+            before = read_header(self._archive(ref), ref.path).before
+            if before is not None and before.last != ref.first - 1:
+                msg = f"{ref.path}: begins with {ref.first}, {before.path} ends at {before.last}"
+                raise LogCorrupt(msg)
+            ref = before
+
+    def _archive(self, ref: ArchiveRef) -> bytes:
+        path = self.root / ref.path
+        data = path.read_bytes() if path.is_file() else None
+        if data is None or sha256_hex(data) != ref.sha256:
+            msg = f"{ref.path}: named by the log, and missing or changed"
+            raise LogCorrupt(msg)
+        return data
+
+    def _read(self, n: int) -> bytes | None:
+        try:
+            return self.at(f"log/{record_name(n)}").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _run(self, steps: Steps[T]) -> T:
+        answer: Any = None
+        while True:
+            try:
+                effect = steps.send(answer)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            assert isinstance(effect, Read)
+            path = self.root / effect.path
+            answer = path.read_bytes() if path.is_file() else None
+
+    def _chain(self, first: LogRecord, base: Squashed | None) -> Chain:
         identity = LogIdentity(
             job=first.job,
             topic=first.topic,
@@ -90,16 +222,24 @@ class LogFolder:
         )
         published, sent = self.hint("published"), self.hint("sent")
         assert min(published, sent) >= NO_RECORD
-        return Chain(identity, published, sent)
+        return Chain(identity, published, sent, base)
 
 
-def find_logs(root: Path) -> list[LogFolder]:
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a log, up to the first record that does not fit: `fault` says why not."""
+
+    squashed: Squashed | None
+    records: list[LogRecord]
+    fault: str | None
+
+
+def find_logs(root: RootPath) -> list[LogFolder]:
     """Return the logs of every job below a root, in order of their folders."""
     # Never below other names: scratch folders of a running service come and go.
     jobs = (path for path in root.glob(f"{LOGS}/*") if _JOB.fullmatch(path.name))
-    found = sorted(path for job in jobs for path in job.glob("*/*/log"))
-    return [
-        LogFolder(root, path.parent.relative_to(root).as_posix())
-        for path in found
-        if path.is_dir()
-    ]
+    found = sorted(path.as_posix() for job in jobs for path in job.glob("*/*/log"))
+    above = root.as_posix()
+    folders = (path.removeprefix(above).strip("/") for path in found)
+    logs = (folder for folder in folders if (root / folder).is_dir())
+    return [LogFolder(root, folder.removesuffix("/log")) for folder in logs]

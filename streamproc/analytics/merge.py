@@ -8,7 +8,6 @@ rows. A window with one part comes back bit for bit as it was published.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from streamproc.analytics.dataset import open_aggregates, time_zones
+from streamproc.analytics.dataset import read_dataset, time_zones
 from streamproc.analytics.folding import Runs, earliest, latest, moments, total
+from streamproc.analytics.roots import Root
 from streamproc.core import sketch
 
 SERIES: Final = ("city", "device", "property", "unit")
@@ -54,7 +54,7 @@ _MERGED: Final = pl.Schema(
 
 
 def aggregates(
-    source: Path | str | pl.DataFrame | pl.LazyFrame,
+    source: Root | pl.DataFrame | pl.LazyFrame,
     window: str,
     *,
     cities: Sequence[str] | None = None,
@@ -91,11 +91,13 @@ def aggregates(
         if every is not None:
             msg = "rolling up needs a root; for frames see roll_up()"
             raise ValueError(msg)
-        parts = _chosen(source.lazy(), window, cities, dates)
+        parts = _chosen(source.lazy(), window, cities, dates).collect()
     else:
-        parts = open_aggregates(source, window, cities, dates)
+        parts = read_dataset(
+            source, "aggregates", window=window, cities=cities, dates=dates
+        )
         zones = {} if every is None else time_zones(source)
-    merged = merge_parts(parts.collect(), sketches=bool(quantiles))
+    merged = merge_parts(parts, sketches=bool(quantiles))
     if every is not None:
         merged = roll_up(merged, every, zones)
     return _with_quantiles(merged, quantiles)

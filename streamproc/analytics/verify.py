@@ -2,7 +2,8 @@
 
 Checks, in this order: each log's chain, offsets and counts; every file a record names (there,
 size, sha256, footer, schema, path); its rows (offsets inside the record's span and unique,
-source, city, local date); the newest snapshot; and that no visible file is named by no log.
+source, city, local date); the newest snapshot; what compaction and retention made of the files
+(`verify_compaction`); and that no visible file is named by no log.
 
 Run it while nobody writes: a commit between two looks would be reported.
 """
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamproc.analytics.logs import LogFolder, find_logs
+from streamproc.analytics.replays import replay_faults
+from streamproc.analytics.roots import Root, RootPath, root_path
+from streamproc.analytics.verify_compaction import Swaps
 from streamproc.analytics.verify_files import (
     FileRows,
     Placement,
@@ -25,7 +29,8 @@ from streamproc.analytics.verify_files import (
     read_rows,
 )
 from streamproc.core.definition import Definition
-from streamproc.core.record import FileEntry, LogRecord, log_folder
+from streamproc.core.record import FileEntry, LogRecord, Squashed, log_folder
+from streamproc.core.totals import Sums
 from streamproc.errors import LogCorrupt
 
 DERIVED: Final = frozenset({"properties.parquet", "stations.parquet"})
@@ -44,7 +49,8 @@ class Report:
     Attributes:
         findings: one sentence each, empty if all is well.
         rows: rows of the verified files by dataset.
-        offsets: offsets consumed over all logs.
+        offsets: offsets consumed over all logs; `gap_offsets` of them were given up.
+        compacted: files that replace others; `deleted` rows that retention deleted, by dataset.
     """
 
     findings: tuple[str, ...]
@@ -53,6 +59,9 @@ class Report:
     files: int
     rows: dict[str, int]
     offsets: int
+    gap_offsets: int
+    compacted: int = 0
+    deleted: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -64,22 +73,26 @@ class Report:
         return asdict(self)
 
 
-def verify(root: Path | str) -> Report:
+def verify(root: Root) -> Report:
     """Check a root whose service is at rest. Never writes; reads every file twice.
 
     A root without logs is a finding: nothing speaks for the files in it.
     """
-    return _Verifier(Path(root)).run()
+    at = root_path(root)
+    return _Verifier(at, Swaps.read(at)).run()
 
 
 @dataclass(slots=True)
 class _Verifier:
-    root: Path
+    root: RootPath
+    swaps: Swaps
     findings: list[str] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)
+    named: dict[str, int] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
+    folded: Counter[tuple[str, str]] = field(default_factory=Counter)
     records: int = 0
     offsets: int = 0
+    gap_offsets: int = 0
     spans: dict[tuple[str, str], list[tuple[int, int, str]]] = field(
         default_factory=dict
     )
@@ -90,6 +103,8 @@ class _Verifier:
             self.findings.append(f"{self.root}: no commit log")
         for log in logs:
             self._check_log(log)
+        self.findings.extend(self.swaps.check(self.named))
+        self.findings.extend(replay_faults(self.root, self.folded))
         self.findings.extend(self._doubly_read())
         self.findings.extend(self._unnamed())
         return Report(
@@ -99,6 +114,9 @@ class _Verifier:
             files=len(self.named),
             rows=dict(self.rows),
             offsets=self.offsets,
+            gap_offsets=self.gap_offsets,
+            compacted=len(self.swaps.live),
+            deleted=self.swaps.deleted,
         )
 
     # --- one log ----------------------------------------------------------------------
@@ -107,7 +125,9 @@ class _Verifier:
         """Check records in order until the chain breaks; nothing after it can be trusted."""
         head: LogRecord | None = None
         definitions: dict[str, Definition] = {}
+        sums = Sums()
         try:
+            squashed = log.tail().squashed
             for record in log.records():
                 if head is None:
                     self._check_home(log, record)
@@ -117,11 +137,23 @@ class _Verifier:
                 before = record if head is None else head
                 self._check_record(log, record, definitions[before.definition])
                 head = record
+                sums.add(record)
+                if squashed is not None and record.n == squashed.through:
+                    self._check_squashed(log, squashed, sums, record)
         except LogCorrupt as error:
             self.findings.append(str(error))
         if head is not None:
             self._check_snapshot(head)
             self._note_span(head)
+
+    def _check_squashed(
+        self, log: LogFolder, squashed: Squashed, sums: Sums, last: LogRecord
+    ) -> None:
+        """Compare what the newest checkpoint says with the records it has replaced."""
+        if (squashed.totals, squashed.next) != (sums.totals(), last.next):
+            self.findings.append(
+                f"{log.folder}: its checkpoint does not add up to records 0 to {last.n}"
+            )
 
     def _check_home(self, log: LogFolder, record: LogRecord) -> None:
         home = log_folder(record.job, record.topic, record.topic_id, record.partition)
@@ -140,6 +172,10 @@ class _Verifier:
         self, log: LogFolder, record: LogRecord, definition: Definition
     ) -> None:
         self.records += 1
+        if record.kind == "gap":
+            self.gap_offsets += record.next - record.start
+        counts = record.counts
+        self.folded[record.job, record.topic_id] += counts.decoded + counts.ignored
         where = f"{log.folder} record {record.n}"
         self.findings.extend(f"{where}: {what}" for what in _count_faults(record))
         placement = Placement.of(record, definition)
@@ -148,7 +184,7 @@ class _Verifier:
         for entry in record.files:
             if entry.path in self.named:
                 self.findings.append(f"{where}: {entry.path} is named twice")
-            self.named.add(entry.path)
+            self.named[entry.path] = entry.rows
             found, faults = self._check_file(entry, placement)
             self.findings.extend(f"{entry.path}: {fault}" for fault in faults)
             rows[entry.dataset] += entry.rows
@@ -168,6 +204,9 @@ class _Verifier:
         self, entry: FileEntry, placement: Placement
     ) -> tuple[FileRows | None, list[str]]:
         path = self.root / entry.path
+        if entry.path in self.swaps.replaced:
+            how = self.swaps.replaced[entry.path]
+            return None, [f"still there, {how}"] if path.is_file() else []
         if not path.is_file():
             staged = (self.root / entry.staged).is_file()
             what = "committed, but not yet published" if staged else "missing"
@@ -175,9 +214,7 @@ class _Verifier:
         size = path.stat().st_size
         if size != entry.size:
             return None, [f"has {size} bytes, the log says {entry.size}"]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != entry.sha256:
+        if _digest(path) != entry.sha256:
             return None, ["its sha256 is not the one in the log"]
         rows, faults = read_rows(path, entry)
         if rows is not None:
@@ -192,9 +229,7 @@ class _Verifier:
         if not path.is_file():
             self.findings.append(f"{ref.path}: the newest snapshot is missing")
             return
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (path.stat().st_size, digest) != (ref.size, ref.sha256):
+        if (path.stat().st_size, _digest(path)) != (ref.size, ref.sha256):
             self.findings.append(f"{ref.path}: its bytes are not those the log names")
 
     # --- all logs together ------------------------------------------------------------
@@ -209,13 +244,27 @@ class _Verifier:
 
     def _unnamed(self) -> Iterator[str]:
         """Yield visible files that no log names (O5)."""
+        live = self.swaps.live
         for path in visible_files(self.root):
-            if path not in DERIVED and path not in self.named:
+            known = path in self.named or path in live
+            if path not in DERIVED and not known:
                 yield f"{path}: visible, but no log names it"
 
 
-def visible_files(root: Path) -> Iterator[str]:
+def _digest(path: RootPath) -> str:
+    if not isinstance(path, Path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def visible_files(root: RootPath) -> Iterator[str]:
     """Yield what Parquet readers see: files below no name that begins with `_` or `.`."""
+    if not isinstance(root, Path):
+        for file in root.rglob("*"):
+            if not any(name[0] in "._" for name in file.path.split("/")):
+                yield file.path
+        return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         inside = Path(folder).relative_to(root)
@@ -233,6 +282,8 @@ def _count_faults(record: LogRecord) -> Iterator[str]:
             f"{counts.records} records are not {counts.decoded} decoded, "
             f"{counts.quarantined} quarantined and {counts.ignored} ignored"
         )
+    if record.kind == "gap" and (counts.records or record.files):
+        yield "a gap that holds records or files"
     if record.kind != "gap" and span != counts.records + counts.skipped:
         yield (
             f"{span} offsets are not {counts.records} records "

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
@@ -12,8 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  (verification reads what was published)
 
+from streamproc.analytics.roots import RootPath, content
 from streamproc.core.definition import Definition
 from streamproc.core.record import FileEntry, LogRecord, file_stem, final_name
+from streamproc.core.replays import parts_source
 from streamproc.core.schemas import PUBLISHED
 from streamproc.core.values import UNKNOWN_CITY, Flag, OffsetSpan
 
@@ -29,11 +30,17 @@ _DATED_BY: Final = {
 }
 
 
+def dated_by(dataset: str) -> str:
+    """Return the column whose local date names the folder; empty where none does."""
+    return _DATED_BY.get(dataset, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where the rows of one record may lie.
 
     Attributes:
+        parts_source: the `source` of its aggregate rows.
         span: offsets the record accounts for.
         city: the city its topic belongs to, None if the device list decides.
         devices: city → its registered devices.
@@ -41,6 +48,7 @@ class Placement:
     """
 
     source: str
+    parts_source: str
     stem: str
     span: OffsetSpan
     city: str | None
@@ -54,8 +62,10 @@ class Placement:
         devices: dict[str, set[str]] = {}
         for spec in definition.devices:
             devices.setdefault(spec.city, set()).add(spec.device)
+        source = f"{record.topic}/{record.partition}"
         return cls(
-            source=f"{record.topic}/{record.partition}",
+            source=source,
+            parts_source=parts_source(source, record.topic_id),
             stem=file_stem(
                 record.topic, record.partition, record.n, span, record.attempt
             ),
@@ -78,13 +88,13 @@ class FileRows:
     late: int
 
 
-def read_rows(path: Path, entry: FileEntry) -> tuple[FileRows | None, list[str]]:
+def read_rows(path: RootPath, entry: FileEntry) -> tuple[FileRows | None, list[str]]:
     """Return the rows to check, or what keeps the file from being read."""
     published = PUBLISHED.get(entry.dataset)
     if published is None:
         return None, [f"{entry.dataset!r} is no dataset"]
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(content(path)) as file:
             rows, schema = file.metadata.num_rows, file.schema_arrow
             wanted = {"source", "device", "offset", "ordinal", "flags"}
             wanted.add(_DATED_BY.get(entry.dataset, "source"))
@@ -108,9 +118,11 @@ def check_rows(rows: FileRows, entry: FileEntry, where: Placement) -> Iterator[s
     keys = [(k, match[k]) for k in ("window", "city", "date") if match[k]]
     if entry.path != final_name(entry.dataset, keys, where.stem):
         yield f"not named after its record, {where.stem}"
-    if rows.sources != {where.source}:
-        others = ", ".join(sorted(rows.sources - {where.source})[:3]) or "nothing"
-        yield f"holds rows of {others}, not only of {where.source}"
+    parts = entry.dataset == "aggregates"
+    source = where.parts_source if parts else where.source
+    if rows.sources != {source}:
+        others = ", ".join(sorted(rows.sources - {source})[:3]) or "nothing"
+        yield f"holds rows of {others}, not only of {source}"
     yield from _city_faults(rows, match["city"], entry.dataset, where)
     yield from _date_faults(rows, match["city"], match["date"], where)
     yield from _offset_faults(rows, entry, where)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-from streamproc.config import Settings
+from pydantic import SecretStr
+
+from streamproc.config import S3, Settings, bucket_of
 from streamproc.connectors.alert_topic import AlertTopic
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import (
@@ -13,6 +15,7 @@ from streamproc.connectors.kafka_settings import (
     KafkaOptions,
     KafkaSecurity,
 )
+from streamproc.connectors.object_client import ObjectOptions
 from streamproc.connectors.schema_registry import HttpSchemaRegistry, RegistryOptions
 from streamproc.connectors.webhook import Webhooks, WebhookTarget, parse_key
 from streamproc.core.ports import AlertSink, SchemaRegistry
@@ -48,15 +51,42 @@ def kafka_options(settings: Settings) -> KafkaOptions:
         connection=connection,
         group=settings.group,
         pattern=settings.topics.pattern,
+        expected=settings.topics.names,
+        alert_topic=settings.alerts.topic,
         instance_id=source.instance_id,
         session_timeout_s=source.session_timeout_us // SECOND_US,
-        heartbeat_s=source.heartbeat_us // SECOND_US,
+        heartbeat_s=source.heartbeat_us / SECOND_US,
         rebalance_timeout_s=source.rebalance_timeout_us // SECOND_US,
         max_poll_interval_s=source.max_poll_interval_us // SECOND_US,
         topics_refresh_s=source.topics_refresh_us // SECOND_US,
         fetch_bytes_max=source.fetch_bytes,
         partition_bytes_max=source.partition_fetch_bytes,
     )
+
+
+def object_options(root: str, s3: S3 | None) -> ObjectOptions:
+    """Return how the bucket of an `s3://` root is reached."""
+    bucket, prefix = bucket_of(root)
+    given = s3 or S3()
+    return ObjectOptions(
+        bucket=bucket,
+        prefix=prefix,
+        region=given.region,
+        endpoint=given.endpoint,
+        access_key_id=given.access_key_id,
+        secret_access_key=_revealed(given.secret_access_key),
+        session_token=_revealed(given.session_token),
+        path_style=given.path_style,
+        allow_http=(given.endpoint or "").startswith("http://"),  # config has judged it
+        ca_file=given.ca_file,
+        timeout_s=given.timeout_us / SECOND_US,
+        patience_s=given.patience_us / SECOND_US,
+        at_once=given.at_once,
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def open_registry(

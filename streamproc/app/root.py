@@ -3,25 +3,26 @@
 import os
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from pathlib import Path
 from uuid import uuid4
 
 from streamproc import __version__
+from streamproc.app.storing import open_store
 from streamproc.codecs.select import Format, make_decoder
 from streamproc.config import Settings
 from streamproc.config.zones import zone
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.derived_files import write_properties
-from streamproc.connectors.local_store import LocalStore
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
+from streamproc.connectors.parts_of_replays import ReplayWriter
 from streamproc.connectors.refold_reader import read_readings
 from streamproc.core.chain import LogIdentity
 from streamproc.core.definition import STATE_VERSION, Definition
-from streamproc.core.ports import Decoder
+from streamproc.core.ports import Decoder, TableWriter
 from streamproc.core.record import LogRecord, decode_record, log_folder
+from streamproc.core.replays import parts_source
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.failpoint import failpoint_from
 from streamproc.runtime.partition_log import PartitionLog
@@ -56,11 +57,15 @@ class Root:
     ) -> None:
         self._settings = settings
         self.clock = clock
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self.failpoint = failpoint_from(env)
-        self.store = LocalStore(Path(settings.output.root))
-        self.store.self_test()
-        write_properties(self.store, settings.definition)
+        self.store = open_store(settings, clock)
+        try:
+            self.store.self_test()
+            write_properties(self.store, settings.definition)
+        except BaseException:
+            self.store.close()
+            raise
 
     def peek(self, origin: TopicPartition) -> LogRecord | None:
         """Return the newest record of a stream's log without taking it over."""
@@ -84,23 +89,9 @@ class Root:
 
     def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:
         """Return a worker of one partition; nothing is read or written yet."""
-        job = self._settings.definition.job
-        identity = LogIdentity(
-            job=job,
-            topic=origin.topic,
-            topic_id=topic_id,
-            partition=origin.partition,
-            owner=self._owner,
-            code_version=__version__,
-            state_version=STATE_VERSION,
-        )
-        folder = log_folder(job, origin.topic, topic_id, origin.partition)
-        log = PartitionLog(
-            self.store, folder, identity, lambda: uuid4().hex, self.failpoint
-        )
         tools = WorkerTools(
-            log=log,
-            make_writer=self._make_writer,
+            log=self.make_log(origin, topic_id),
+            make_writer=lambda made: self._writer(made, origin, topic_id),
             store=self.store,
             clock=self.clock,
             read_readings=lambda files: read_readings(self.store, files),
@@ -109,6 +100,35 @@ class Root:
         )
         options = WorkerOptions(self._settings.flush, self._settings.snapshot)
         return PartitionWorker(origin, tools, options)
+
+    def make_log(self, origin: TopicPartition, topic_id: str) -> PartitionLog:
+        """Return the commit log of one partition; nothing is read or written yet."""
+        job = self._settings.definition.job
+        identity = LogIdentity(
+            job=job,
+            topic=origin.topic,
+            topic_id=topic_id,
+            partition=origin.partition,
+            owner=self.owner,
+            code_version=__version__,
+            state_version=STATE_VERSION,
+        )
+        folder = log_folder(job, origin.topic, topic_id, origin.partition)
+        return PartitionLog(
+            self.store,
+            folder,
+            identity,
+            lambda: uuid4().hex,
+            self.failpoint,
+            Housekeeping(snapshots=self._settings.output.snapshots_kept),
+        )
+
+    def _writer(
+        self, definition: Definition, origin: TopicPartition, topic_id: str
+    ) -> TableWriter:
+        source = parts_source(origin.source, topic_id)
+        writer = self._make_writer(definition)
+        return writer if source == origin.source else ReplayWriter(writer, source)
 
     def _make_writer(self, definition: Definition) -> ParquetWriter:
         output = self._settings.output
@@ -136,9 +156,3 @@ def local_date_of(zones: Mapping[str, tzinfo]) -> Callable[[str, int], date]:
         return moment.astimezone(zones.get(city, UTC)).date()
 
     return date_of
-
-
-def probe_store(settings: Settings) -> None:
-    """Try that the output root can be written durably. Raises `StoreFault`."""
-    with closing(LocalStore(Path(settings.output.root))) as store:
-        store.self_test()

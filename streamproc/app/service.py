@@ -60,6 +60,8 @@ async def open_service(
         max_rate=source.max_rate,
         accept_recreated=accept_recreated,
         buffer=settings.buffer,
+        bytes_max=settings.bytes_max,
+        weights=settings.weights,
     )
     root = Root(settings, SystemClock(), env)
     with closing(root.store):

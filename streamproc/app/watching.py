@@ -12,7 +12,7 @@ from streamproc.config import Settings
 from streamproc.connectors.clock import SystemClock
 from streamproc.errors import ConfigError
 from streamproc.obs.health import Judgement, Progress
-from streamproc.obs.http import Answer, judged, serve
+from streamproc.obs.http import Answer, judged, serve, serve_at
 from streamproc.obs.logs import configure
 from streamproc.obs.metrics import CONTENT_TYPE, Metrics
 from streamproc.runtime.metering import Metering
@@ -24,13 +24,21 @@ class Watching:
     """Logs to standard error, and serves /metrics, /healthz, /readyz while entered.
 
     Give `observer` to the service, then `watch` the service.
+
+    Args:
+        settings: the whole configuration.
+        worker: which one of a supervisor's processes this is, None for none.
+        socket: where its supervisor asks for the pages; then nothing else is served.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, worker: int | None = None, socket: str | None = None
+    ) -> None:
         self._settings = settings.metrics
         self._clock = SystemClock()
         self._log = structlog.get_logger("streamproc")
-        configure(settings.log.level, settings.log.format, sys.stderr)
+        configure(settings.log.level, settings.log.format, sys.stderr, worker)
+        self._socket = socket
         cities = tuple(city.slug for city in settings.definition.cities)
         self._metrics = Metrics(
             self._clock.wall_us, cities, version=__version__, job=settings.job.name
@@ -59,6 +67,10 @@ class Watching:
             "/healthz": judged(self._judge, ready=False),
             "/readyz": judged(self._judge, ready=True),
         }
+        if self._socket is not None:
+            server = await serve_at(self._socket, routes)
+            await self._stack.enter_async_context(server)
+            return self
         place = f"{self._settings.host}:{self._settings.port}"
         try:
             server = await serve(self._settings.host, self._settings.port, routes)

@@ -9,13 +9,18 @@ from typing import Annotated
 
 import typer
 
+from streamproc.analytics.inspect import PartitionSummary, inspect_logs
 from streamproc.app.costing import Traffic, WindowCost, window_costs
 from streamproc.app.outside import kafka_options
-from streamproc.app.root import probe_store
+from streamproc.app.reading import root_of
+from streamproc.app.storing import probe_store
 from streamproc.cli.console import DONE, FAILED, err, out, print_json, table
 from streamproc.config import describe, format_duration
 from streamproc.config import load as load_settings
 from streamproc.connectors.kafka_check import ConnectionReport, check_connection
+
+RESTARTS_SHOWN = 10
+"""Partitions whose restart takes longest."""
 
 
 def check(
@@ -39,24 +44,30 @@ def check(
     options = kafka_options(settings)
     described = describe(settings)
     report = asyncio.run(check_connection(options)) if connect else None
-    if connect:
-        probe_store(settings)
+    store = probe_store(settings) if connect else None
     windows = settings.definition.windows
     costs = tuple(window_costs(windows, Traffic())) if measure else ()
+    root = root_of(settings, connect=connect)
+    logs = () if root is None else inspect_logs(root)
     if as_json:
         print_json(
             {
                 "configuration": described,
                 "connection": report,
+                "store": store,
                 "costs": [asdict(cost) for cost in costs],
+                "restart": [_restart(log) for log in logs],
             }
         )
     else:
         _show(described)
         if costs:
             _show_costs(costs)
+        if logs:
+            _show_restart(logs)
         if report is not None:
             _show_connection(report)
+            out.print(f"{settings.output.root}: {store}", markup=False)
     return FAILED if report is not None and report.faults else DONE
 
 
@@ -81,6 +92,28 @@ def _show_costs(costs: Sequence[WindowCost]) -> None:
     traffic = Traffic()
     every = format_duration(traffic.interval_us)
     title = f"Folding, measured: {traffic.series:,} series, a reading every {every}"
+    out.print(table(title, columns, rows))
+
+
+def _restart(log: PartitionSummary) -> dict[str, object]:
+    """Return what a start would read of one partition, and how long that takes, about."""
+    return {
+        "source": f"{log.topic}/{log.partition}",
+        "snapshot_bytes": 0 if log.snapshot is None else log.snapshot.size,
+        "refold_readings": log.refold_readings,
+        "seconds": log.restore_seconds,
+    }
+
+
+def _show_restart(logs: Sequence[PartitionSummary]) -> None:
+    found = sorted(map(_restart, logs), key=lambda one: -float(str(one["seconds"])))
+    rows = [
+        [*list(one.values())[:-1], f"{one['seconds']:.1f}"]
+        for one in found[:RESTARTS_SHOWN]
+    ]
+    total = sum(log.restore_seconds for log in logs)
+    title = f"A start here: about {total:.1f} s for {len(logs)} partitions"
+    columns = ["source", "snapshot B", "readings to fold again", "s"]
     out.print(table(title, columns, rows))
 
 

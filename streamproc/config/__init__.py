@@ -4,11 +4,13 @@
 means; `config_schema` is what editors check a file with.
 """
 
+from streamproc.config.check_store import load_s3
 from streamproc.config.describe import describe
 from streamproc.config.json_schema import config_schema
 from streamproc.config.load import load
 from streamproc.config.properties import shipped_properties
 from streamproc.config.settings import Codecs, Settings, Topics
+from streamproc.config.store_options import S3, bucket_of, is_bucket
 from streamproc.config.units import (
     format_duration,
     format_size,
@@ -17,14 +19,18 @@ from streamproc.config.units import (
 )
 
 __all__ = [
+    "S3",
     "Codecs",
     "Settings",
     "Topics",
+    "bucket_of",
     "config_schema",
     "describe",
     "format_duration",
     "format_size",
+    "is_bucket",
     "load",
+    "load_s3",
     "parse_duration",
     "parse_size",
     "shipped_properties",

@@ -12,6 +12,7 @@ from streamproc.config.file import File
 from streamproc.config.job_options import Webhook
 from streamproc.config.layers import Layers, read_secret
 from streamproc.config.parsed import Parsed
+from streamproc.config.store_options import S3
 from streamproc.core.definition import DeviceSpec
 
 S = TypeVar("S", bound=Section)
@@ -20,6 +21,7 @@ SECRET_CHARS_MIN: Final = 24
 """Of a webhook's signing secret: Standard Webhooks ask for 24 to 64 bytes."""
 
 _PEM_KEYS: Final = ("ca_file", "cert_file", "key_file")
+_SECRETS: Final = ("password", "key_password", "secret_access_key", "session_token")
 
 
 class Beside:
@@ -38,8 +40,18 @@ class Beside:
         if registry is not None:
             registry = self._with_files(("registry",), registry)
         hooks = tuple(self._signed(i, hook) for i, hook in enumerate(file.webhooks))
-        changes = {"source": source, "registry": registry, "webhooks": hooks}
+        changes = {
+            "source": source,
+            "registry": registry,
+            "s3": self.s3(),
+            "webhooks": hooks,
+        }
         return file.model_copy(update=changes)
+
+    def s3(self) -> S3 | None:
+        """Return `[s3]` with its secrets read and its file names absolute."""
+        s3 = self._parsed.file.s3
+        return None if s3 is None else self._with_files(("s3",), s3)
 
     def devices(self) -> tuple[DeviceSpec, ...]:
         """Return both device lists as one, sorted by city and device."""
@@ -64,7 +76,7 @@ class Beside:
             changes[key] = str(self._folder / given)
             if not (self._folder / given).is_file():
                 self._parsed.report((*place, key), "no such file")
-        for key in ("password", "key_password"):
+        for key in _SECRETS:
             name = f"{key}_file"
             given = getattr(section, name, None)
             text = None if given is None else self._secret((*place, name), given)

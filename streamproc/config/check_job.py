@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Final
 
+from streamproc.config.base import key_of
 from streamproc.config.faults import KeyPath, nearest
 from streamproc.config.job_options import Rule, Window
 from streamproc.config.parsed import Parsed
@@ -54,6 +55,7 @@ def check_job(parsed: Parsed) -> None:
     _check_rules(parsed, properties)
     for index, device in enumerate(parsed.file.devices):
         check_city(parsed, ("devices", index, "city"), device.city)
+    _check_retain(parsed)
     keys = [(device.city, device.device) for device in parsed.file.devices]
     for index in _repeated(keys):
         parsed.report(("devices", index, "device"), "is listed twice for its city")
@@ -64,6 +66,16 @@ def check_city(parsed: Parsed, path: KeyPath, slug: str) -> None:
     known = parsed.slugs()
     if slug not in known:
         parsed.report(path, f"no such city; {nearest(slug, known)}")
+
+
+def _check_retain(parsed: Parsed) -> None:
+    """Report a dataset whose dates would go before they may be touched at all."""
+    closed_us = parsed.file.compaction.closed_after_us
+    for name, kept_us in parsed.file.retain:
+        if kept_us is not None and kept_us < closed_us:
+            closed = format_duration(closed_us)
+            message = f"must not be shorter than [compaction] closed_after = {closed}"
+            parsed.report(("retain", key_of(name)), message)
 
 
 def _repeated(names: Iterable[object]) -> list[int]:

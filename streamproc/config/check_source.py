@@ -1,23 +1,25 @@
 """Checks of everything that leaves the process: brokers, registry, webhooks, folders."""
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from streamproc.config.addresses import check_url, is_loopback
 from streamproc.config.check_job import check_city
-from streamproc.config.faults import Fault, KeyPath, nearest
+from streamproc.config.check_store import check_output
+from streamproc.config.faults import KeyPath, nearest
 from streamproc.config.file import File
 from streamproc.config.parsed import Parsed
-from streamproc.config.units import format_duration, format_size
+from streamproc.config.units import format_duration
 from streamproc.kernels.json_parts import KEY_BYTES_MAX
 
 CITY: Final = "{city}"
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
 _PORT_MAX: Final = 65_535
 _HEARTBEATS_PER_SESSION: Final = 3
+_FETCHES: Final = 16
 _REGISTRY_FORMATS: Final = frozenset({"avro", "protobuf"})
 _CODECS: Final[Mapping[str, tuple[str, ...]]] = {
     "json": (
@@ -47,21 +49,19 @@ def topic_cities(file: File) -> dict[str, str]:
     }
 
 
+def bytes_max(file: File) -> int:
+    """Return the bound of what is fetched, buffered and being written together."""
+    given = file.intake.bytes_max
+    if given is not None:
+        return given
+    return file.output.buffer_bytes + _FETCHES * file.source.fetch_bytes
+
+
 def shared_topics(file: File) -> tuple[str, ...]:
     """Return the topics that no template places."""
     placed = topic_cities(file)
     plain = (topic for topic in file.source.topics if CITY not in topic)
     return tuple(sorted({topic for topic in plain if topic not in placed}))
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine, without asking anyone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_source(parsed: Parsed) -> None:
@@ -73,21 +73,9 @@ def check_source(parsed: Parsed) -> None:
     _check_registry(parsed)
     _check_field_names(parsed)
     _check_webhooks(parsed)
-    _check_output(parsed)
+    check_output(parsed)
     if not parsed.file.metrics.host:
         parsed.report(("metrics", "host"), "is empty; 127.0.0.1 is this host only")
-
-
-def _check_output(parsed: Parsed) -> None:
-    output = parsed.file.output
-    if "://" in output.root:
-        message = "object stores are not supported yet; name a folder"
-        parsed.report(("output", "root"), message)
-    if not output.root or "\0" in output.root:
-        parsed.report(("output", "root"), "is not a folder's name")
-    if output.buffer_bytes < output.flush_bytes:
-        message = f"must be at least flush_bytes = {format_size(output.flush_bytes)}"
-        parsed.report(("output", "buffer_bytes"), message)
 
 
 # --- the cluster ----------------------------------------------------------------------
@@ -192,7 +180,7 @@ def _check_registry(parsed: Parsed) -> None:
             message = f"is missing: {' and '.join(sorted(used))} records need its url"
             parsed.report(("registry",), message)
         return
-    url = _check_url(parsed, ("registry", "url"), registry.url)
+    url = check_url(parsed, ("registry", "url"), registry.url)
     if url is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
         if registry.username is not None:
             message = "a password would be sent without encryption; use https"
@@ -207,24 +195,6 @@ def _check_registry(parsed: Parsed) -> None:
     if registry.password is not None and registry.password_file is not None:
         parsed.report(("registry", "password_file"), "the password is given twice")
     _check_certificate(parsed, "registry", registry.cert_file, registry.key_file)
-
-
-def _check_url(parsed: Parsed, place: KeyPath, text: str) -> SplitResult | None:
-    """Report what is no plain http(s) URL; user names and passwords are refused in it."""
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        url, port = SplitResult("", "", "", "", ""), None
-    if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        parsed.report(place, "is not an http:// or https:// URL")
-        return None
-    if url.username is not None or url.password is not None:
-        # Without the value: it holds the secret.
-        message = "a secret does not belong in a URL"
-        parsed.faults.append(Fault(place, message))
-        return None
-    return url
 
 
 def _check_field_names(parsed: Parsed) -> None:
@@ -256,7 +226,7 @@ def _check_webhooks(parsed: Parsed) -> None:
     names: set[str] = set()
     for index, hook in enumerate(parsed.file.webhooks):
         place = ("webhooks", index)
-        url = _check_url(parsed, (*place, "url"), hook.url)
+        url = check_url(parsed, (*place, "url"), hook.url)
         if url is not None and url.scheme == "http":
             _check_plain_hook(
                 parsed, (*place, "url"), url, allowed=hook.allow_http_loopback

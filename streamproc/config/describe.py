@@ -5,9 +5,16 @@ from math import gcd
 from typing import Any, Final
 
 from streamproc.config.settings import Settings
+from streamproc.config.store_options import S3, is_bucket
 from streamproc.config.units import DAY_US, format_duration, format_size
-from streamproc.core.definition import RuleSpec, WindowSpec, rule_version
+from streamproc.core.definition import (
+    Definition,
+    RuleSpec,
+    WindowSpec,
+    rule_version,
+)
 from streamproc.core.panes import cell_bytes, slots_of
+from streamproc.core.restoring import Recovery
 from streamproc.kernels.sketch import EXACT_MAX
 from streamproc.kernels.sketch_chains import BIN_BYTES
 
@@ -51,6 +58,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         "output": _output(settings),
         "files_per_day": _files(settings),
         "memory": _memory(settings),
+        "recovery": _recovery(settings),
     }
 
 
@@ -118,12 +126,39 @@ def _rule(spec: RuleSpec) -> Mapping[str, Any]:
 def _output(settings: Settings) -> Mapping[str, Any]:
     return {
         "root": settings.output.root,
+        **_bucket(settings),
         "codec": settings.output.codec,
         "flush_rows": settings.flush.rows_max,
         "flush_bytes": format_size(settings.flush.bytes_max),
         "buffer_bytes": format_size(settings.buffer.bytes_max),
         "flush_age": format_duration(settings.flush.age_us_max),
         "snapshot_every": format_duration(settings.snapshot.age_us_max),
+        "snapshot_readings": settings.snapshot.rows_max,
+    }
+
+
+def _recovery(settings: Settings) -> Mapping[str, Any]:
+    """Return what a start takes for a partition of 100,000 series, at worst."""
+    state = _per_series(settings.definition) * EXAMPLE_SERIES
+    readings = settings.snapshot.rows_max
+    return {
+        "per": "partition with 100,000 series; inspect and metrics tell the real ones",
+        "snapshot_at_most": format_size(state >> 20 << 20),
+        "load_seconds": round(Recovery(state, 0).seconds, 1),
+        "refold_readings_at_most": readings,
+        "refold_seconds_at_most": round(Recovery(0, readings).seconds, 1),
+    }
+
+
+def _bucket(settings: Settings) -> Mapping[str, Any]:
+    if not is_bucket(settings.output.root):
+        return {}
+    s3 = settings.s3 or S3()
+    keys = "of the configuration" if s3.access_key_id else "of the AWS environment"
+    return {
+        "endpoint": s3.endpoint or f"AWS in {s3.region}",
+        "keys": keys,
+        "patience": format_duration(s3.patience_us),
     }
 
 
@@ -144,14 +179,18 @@ def _files(settings: Settings) -> Mapping[str, Any]:
     }
 
 
-def _memory(settings: Settings) -> Mapping[str, Any]:
-    definition = settings.definition
-    per_series = (
+def _per_series(definition: Definition) -> int:
+    return (
         _SERIES_BYTES
         + _RING_BYTES * definition.dedup
         + cell_bytes(definition.windows)
         + sum(_sketch_bytes(spec) for spec in definition.windows)
     )
+
+
+def _memory(settings: Settings) -> Mapping[str, Any]:
+    definition = settings.definition
+    per_series = _per_series(definition)
     buffered, together = settings.flush.bytes_max, settings.buffer.bytes_max
     return {
         "bytes_per_series": per_series,
@@ -161,4 +200,6 @@ def _memory(settings: Settings) -> Mapping[str, Any]:
         "buffered_per_partition": format_size(buffered),
         "buffered_together_bytes": together,
         "buffered_together": format_size(together),
+        "fetched_and_buffered_bytes": settings.bytes_max,
+        "fetched_and_buffered": format_size(settings.bytes_max),
     }

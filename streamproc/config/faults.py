@@ -21,7 +21,12 @@ from streamproc.config.units import listed
 
 KeyPath = tuple[str | int, ...]
 
-SECRET_KEYS: Final = frozenset({"password", "key_password", "secret", "secrets"})
+SECRET_KEYS: Final = frozenset(
+    {
+        *("password", "key_password", "secret", "secrets"),
+        *("secret_access_key", "session_token"),
+    }
+)
 _SHOWN_MAX: Final = 80
 UNKNOWN_KEY: Final = "unknown key"
 

@@ -20,16 +20,19 @@ from streamproc.config.job_options import (
     Webhook,
     Window,
 )
+from streamproc.config.keep_options import Compaction, Retain
 from streamproc.config.source_options import (
     SLUG,
     ArrowFields,
     AvroFields,
     Files,
+    Intake,
     JsonFields,
     ProtobufFields,
     Registry,
     Source,
 )
+from streamproc.config.store_options import S3
 
 ENV_PREFIX = "STREAMPROC_"
 NESTED = "__"
@@ -42,6 +45,7 @@ class File(Section):
 
     job: Job = table(Job, "What this configuration is called.")
     source: Source = table(Source, "The Kafka cluster and its topics.")
+    intake: Intake = table(Intake, "How much is held between broker and store.")
     registry: Registry | None = option(None, "Schema registry, for Avro and Protobuf.")
     json_: JsonFields = table(JsonFields, "How flat JSON documents look.")
     avro: AvroFields = table(AvroFields, "How Avro records look.")
@@ -52,6 +56,9 @@ class File(Section):
         None, "What in ChirpStack's uplinks becomes a reading."
     )
     output: Output = table(Output, "Where Parquet goes and how often.")
+    compaction: Compaction = table(Compaction, "When dates are compacted.")
+    retain: Retain = table(Retain, "How long dates are kept; for ever by default.")
+    s3: S3 | None = option(None, "How the bucket of an s3:// root is reached.")
     cities: dict[str, City] = option(
         {},
         "The towns, by slug; at least one.",

@@ -187,7 +187,10 @@ class Rule(Section):
 class Output(Section):
     """`[output]`: where Parquet goes and how often it is written."""
 
-    root: str = option("data", "Folder; relative to the working directory.")
+    root: str = option(
+        "data",
+        "Folder, relative to the working directory; or s3://bucket/prefix, see [s3].",
+    )
     flush_rows: Annotated[Whole, Field(ge=1, le=100_000_000)] = option(
         2_000_000, "Commit at this many rows."
     )

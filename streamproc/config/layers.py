@@ -181,6 +181,10 @@ _ADVICE: Final = {
     "STREAMPROC_SOURCE__KEY_PASSWORD",
     ("registry", "password"): "name a file with password_file, or set "
     "STREAMPROC_REGISTRY__PASSWORD",
+    ("s3", "secret_access_key"): "name a file with secret_access_key_file, or set "
+    "STREAMPROC_S3__SECRET_ACCESS_KEY",
+    ("s3", "session_token"): "name a file with session_token_file, or set "
+    "STREAMPROC_S3__SESSION_TOKEN",
 }
 
 

@@ -14,6 +14,7 @@ from streamproc.config.check_files import check_files
 from streamproc.config.check_job import check_job, window_spec
 from streamproc.config.check_source import (
     CITY,
+    bytes_max,
     check_source,
     shared_topics,
     topic_cities,
@@ -87,9 +88,13 @@ def _settings(
         registry=file.registry,
         codecs=_codecs(file, properties),
         output=output,
+        s3=file.s3,
         flush=FlushPolicy(output.flush_rows, output.flush_bytes, output.flush_age_us),
         buffer=BufferPolicy(output.buffer_bytes),
+        bytes_max=bytes_max(file),
         snapshot=SnapshotPolicy(output.snapshot_rows, output.snapshot_every_us),
+        compaction=file.compaction,
+        retain=file.retain,
         processing=file.processing,
         alerts=file.alerts,
         webhooks=file.webhooks,

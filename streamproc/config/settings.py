@@ -25,7 +25,9 @@ from streamproc.config.job_options import (
     Shutdown,
     Webhook,
 )
+from streamproc.config.keep_options import Compaction, Retain
 from streamproc.config.source_options import Files, Format, Registry, Source
+from streamproc.config.store_options import S3
 from streamproc.core.definition import Definition
 from streamproc.core.flush import BufferPolicy, FlushPolicy, SnapshotPolicy
 
@@ -88,6 +90,7 @@ class Settings:
     Attributes:
         path: the file; None where there was none.
         group: the consumer group.
+        bytes_max: of what is fetched, buffered and being written together.
         weights: slug to share of the intake.
         definition: all that the processor's answers depend on.
         zones: slug to zone, from the tzdata package.
@@ -101,9 +104,13 @@ class Settings:
     registry: Registry | None
     codecs: Codecs
     output: Output
+    s3: S3 | None
     flush: FlushPolicy
     buffer: BufferPolicy
+    bytes_max: int
     snapshot: SnapshotPolicy
+    compaction: Compaction
+    retain: Retain
     processing: Processing
     alerts: Alerts
     webhooks: tuple[Webhook, ...]

@@ -133,8 +133,10 @@ class Source(_Client):
         "How long the broker waits for a heartbeat before our partitions move.",
         shown="45s",
     )
-    heartbeat_us: Annotated[Seconds, lasting("1s", "10m")] = option(
-        3_000_000, "Time between heartbeats.", shown="3s"
+    heartbeat_us: Annotated[Duration, lasting("100ms", "10m")] = option(
+        3_000_000,
+        "Time between heartbeats; also how soon we hear of a rebalance.",
+        shown="3s",
     )
     rebalance_timeout_us: Annotated[Seconds, lasting("10s", "1h")] = option(
         120_000_000,
@@ -157,6 +159,16 @@ class Source(_Client):
     )
     max_rate: Positive | None = option(
         None, "Limit on intake, records per second and process."
+    )
+
+
+class Intake(Section):
+    """`[intake]`: how much is held between broker and store, per process."""
+
+    bytes_max: Annotated[Size, sized("64MiB", "256GiB")] | None = option(
+        None,
+        "Most bytes fetched, buffered and being written together; intake pauses before it. "
+        "Without it [output] buffer_bytes + 16 * [source] fetch_bytes, enough for 7 brokers.",
     )
 
 

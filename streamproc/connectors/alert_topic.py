@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
+from streamproc.connectors.kafka_rights import WRITING, forbidden
 from streamproc.core.alerts import alert_document
 from streamproc.core.values import AlertTransition
 from streamproc.errors import Unreachable, WorldError
@@ -61,6 +62,9 @@ class AlertTopic:
         except KafkaError as error:
             # After a fatal error an idempotent producer refuses all further work.
             await self._abandon()
+            if isinstance(error, TopicAuthorizationFailedError):
+                user = self._arguments.get("sasl_plain_username")
+                raise forbidden(user, "topic", self._topic, WRITING) from error
             kind = Unreachable if error.retriable else WorldError
             msg = f"alert topic {self._topic}: {type(error).__name__}: {error}"
             raise kind(msg) from error

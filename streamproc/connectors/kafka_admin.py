@@ -37,6 +37,12 @@ _WAITING_HELPS = frozenset(
         KafkaError._RESOLVE,  # noqa: SLF001
     }
 )
+_NOT_TOLD = frozenset(
+    {
+        KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 (the embedded broker)
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
 _NOT_YET = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE}
 )
@@ -109,6 +115,46 @@ class KafkaAdmin:
             for name, future in asked.items()
         }
 
+    async def rights_on_topics(
+        self, names: Sequence[str]
+    ) -> Mapping[str, frozenset[str] | None]:
+        """Return the operations we may do on each topic, as Kafka names them (`READ`).
+
+        None where that is not known: a broker without rights, a topic that is not there,
+        no answer in time. Raises nothing.
+        """
+        if not names:
+            return {}
+        asked = self._admin().describe_topics(
+            TopicCollection(list(names)),
+            include_authorized_operations=True,
+            request_timeout=self._timeout_s,
+        )
+        return {
+            name: await self._rights(
+                f"topic {name}", future, KafkaError.TOPIC_AUTHORIZATION_FAILED
+            )
+            for name, future in asked.items()
+        }
+
+    async def rights_on_group(self, group: str) -> frozenset[str] | None:
+        """Return the operations we may do on a group; None where that is not known."""
+        asked = self._admin().describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=self._timeout_s
+        )
+        return await self._rights(
+            f"group {group}", asked[group], KafkaError.GROUP_AUTHORIZATION_FAILED
+        )
+
+    async def _rights(
+        self, what: str, future: "concurrent.futures.Future[Any]", refusal: int
+    ) -> frozenset[str] | None:
+        try:
+            found = (await self._answer(what, future)).authorized_operations
+        except WorldError as error:
+            return frozenset() if _code(error) == refusal else None
+        return frozenset(right.name for right in found) if found else None
+
     async def cluster(self) -> ClusterFacts:
         """Return what the cluster says about itself."""
         asked = self._admin().describe_cluster(request_timeout=self._timeout_s)
@@ -119,7 +165,10 @@ class KafkaAdmin:
         )
 
     async def topic_config(self, topic: str) -> Mapping[str, str]:
-        """Return the topic's effective configuration; empty where a broker tells none."""
+        """Return the topic's effective configuration; empty where a broker tells none.
+
+        It is told to those with DescribeConfigs only, which the service does not need.
+        """
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         asked = self._admin().describe_configs(
             [resource], request_timeout=self._timeout_s
@@ -127,9 +176,9 @@ class KafkaAdmin:
         try:
             found = await self._answer(f"configuration of {topic}", asked[resource])
         except WorldError as error:
-            if _code(error) != KafkaError._UNSUPPORTED_FEATURE:  # noqa: SLF001
+            if _code(error) not in _NOT_TOLD:
                 raise
-            return {}  # the embedded broker
+            return {}
         return {k: v.value for k, v in found.items() if v.value is not None}
 
     async def create_topics(

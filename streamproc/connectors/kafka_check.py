@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamproc.connectors.kafka_admin import KafkaAdmin, TopicFacts
-from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_connect import why_no_address, why_unreachable
+from streamproc.connectors.kafka_rights import lacking, told
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.errors import WorldError
 
@@ -45,6 +46,10 @@ class ConnectionReport:
 
 async def check_connection(options: KafkaOptions) -> ConnectionReport:
     """Connect once and report; a cluster that does not answer is a fault, not an error."""
+    # librdkafka keeps a refused password or certificate to itself until its time is up.
+    refusal = await why_no_address(options.connection)
+    if refusal is not None:
+        return ConnectionReport(reachable=False, faults=(str(refusal),))
     async with KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s) as admin:
         try:
             return await _report(admin, options)
@@ -58,13 +63,15 @@ async def check_connection(options: KafkaOptions) -> ConnectionReport:
 async def _report(admin: KafkaAdmin, options: KafkaOptions) -> ConnectionReport:
     cluster = await admin.cluster()
     names = _wanted(options, await admin.topics())
+    lacks = await lacking(admin, options)
     described = await admin.describe(names) if names else {}
     topics = [_topic(described[name], await admin.topic_config(name)) for name in names]
-    faults = []
-    missing = sorted(set(options.topics) - set(names))
+    faults = [told(options.connection.security.username, lack) for lack in lacks]
+    hidden = {lack.name for lack in lacks}
+    missing = sorted(set(options.topics) - set(names) - hidden)
     if missing:
         faults.append(f"topics that do not exist: {', '.join(missing)}")
-    if options.pattern is not None and not names:
+    if options.pattern is not None and not names and not hidden:
         faults.append(f"no topic matches {options.pattern!r} yet")
     return ConnectionReport(
         reachable=True,
@@ -100,12 +107,15 @@ def _topic(facts: TopicFacts, config: Mapping[str, str]) -> TopicReport:
 _NUMBERS = ("retention.ms", "retention.bytes", "max.message.bytes")
 
 
+_UNTOLD = "its configuration is not told to us; with DescribeConfigs this page would advise on it"
+
+
 def _advice(
     facts: TopicFacts, config: Mapping[str, str], number: Mapping[str, int]
 ) -> list[str]:
     advice: list[str] = []
     if not config:
-        return advice
+        return [_UNTOLD]
     if config.get("message.timestamp.type") != "LogAppendTime":
         advice.append(
             "message.timestamp.type=LogAppendTime: event times are judged against the "

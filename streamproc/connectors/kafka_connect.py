@@ -56,6 +56,14 @@ async def why_unreachable(connection: KafkaConnection) -> WorldError:
     return kind("Kafka: " + "; ".join(str(error) for error in final or findings))
 
 
+async def why_no_address(connection: KafkaConnection) -> WorldError | None:
+    """Return why no bootstrap address lets us in, None as soon as one does."""
+    for host, port, _ in collect_hosts(connection.bootstrap_servers, randomize=False):
+        if await _try(connection, host, port) is None:
+            return None
+    return await why_unreachable(connection)
+
+
 async def _try(connection: KafkaConnection, host: str, port: int) -> WorldError | None:
     arguments: dict[str, Any] = connection.aiokafka()
     for other in ("bootstrap_servers", "retry_backoff_ms"):  # not a connection's
@@ -83,7 +91,8 @@ def _explain(
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return WorldError(
-            f"the certificate of {place} is not accepted: {error.verify_message}"
+            f"the certificate of {place} is not accepted: {error.verify_message}; "
+            f"{_remedy(error)}"
         )
     if isinstance(error, ssl.SSLError):
         return WorldError(
@@ -94,6 +103,19 @@ def _explain(
     return Unreachable(
         _silence(place, error) or f"{place} closed the connection ({error}){hint}"
     )
+
+
+_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def _remedy(error: ssl.SSLCertVerificationError) -> str:
+    """Say what to do about a certificate, by OpenSSL's code of what is wrong with it."""
+    if error.verify_code == _EXPIRED:
+        return "renew the broker's certificate (or its authority's)"
+    if error.verify_code in _OTHER_NAME:
+        return "use the name that stands in it, or have this one added to it"
+    return "name the authority that signed it in [source] ca_file"
 
 
 def _silence(place: str, error: BaseException) -> str | None:

@@ -45,10 +45,16 @@ class FetchPath(ABC):
     Attributes:
         notes: what does not work as it should, in words for an operator.
         items_max: `getmany`'s `max_records`.
+        bytes_held: bytes of memory in which anything fetched lies; 0 where nobody counts.
     """
 
     notes: tuple[str, ...] = ()
     items_max: int
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of memory in which anything fetched lies; 0 where nobody counts."""
+        return 0
 
     @abstractmethod
     def prepare(self, consumer: AIOKafkaConsumer) -> None:

@@ -7,15 +7,21 @@ asked and fetches only what `read_one` wants.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as AioTopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
-from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_connect import why_no_address, why_unreachable
 from streamproc.connectors.kafka_records import columnar, nothing
+from streamproc.connectors.kafka_rights import READING, forbidden
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.core.ports import Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
@@ -23,12 +29,18 @@ from streamproc.errors import Unreachable, WorldError
 
 T = TypeVar("T")
 
+PROBES = 4
+"""Connections for questions: how many partitions are asked about at once."""
+
 _FETCH_WAIT_MS = 50
 _FETCH_BYTES = 64 * 1024  # a broker sends at least one whole batch whatever the limit
 
 
 class KafkaProbe:
-    """Answers one question at a time; each within `timeout_s` or with `Unreachable`."""
+    """Answers one question at a time; each within `timeout_s` or with an error.
+
+    That is `Unreachable`, or `WorldError` where the brokers refuse us.
+    """
 
     def __init__(self, connection: KafkaConnection, *, timeout_s: float) -> None:
         self._connection = connection
@@ -133,15 +145,67 @@ class KafkaProbe:
                     self._forsaken = True
                     raise
         except TimeoutError as error:
+            # Refused at every reconnect, aiokafka tries again for as long as it may.
+            refusal = await why_no_address(self._connection)
+            if refusal is not None and not refusal.retriable:
+                raise refusal from error
             msg = f"Kafka: {partition.source}: no answer within {self._timeout_s} s"
             raise Unreachable(msg) from error
         except KafkaError as error:
             if error.retriable or self._consumer is None:
                 raise await why_unreachable(self._connection) from error
+            if isinstance(error, TopicAuthorizationFailedError):
+                user = self._connection.security.username
+                raise forbidden(user, "topic", partition.topic, READING) from error
             msg = f"Kafka: {partition.source}: {type(error).__name__}: {error}"
             raise WorldError(msg) from error
         finally:
             question.close()
+
+
+class KafkaProbes:
+    """Answers several questions at once, each by a probe of its own: partitions are opened so.
+
+    The one that was used last is used first, so a service at rest has one connection for it.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, *, timeout_s: float, count: int = PROBES
+    ) -> None:
+        self._probes = [
+            KafkaProbe(connection, timeout_s=timeout_s) for _ in range(count)
+        ]
+        self._free: asyncio.LifoQueue[KafkaProbe] = asyncio.LifoQueue()
+        for probe in self._probes:
+            self._free.put_nowait(probe)
+
+    async def close(self) -> None:
+        """Disconnect; safe twice. A later question connects again."""
+        for probe in self._probes:
+            await probe.close()
+
+    async def bounds(self, partition: TopicPartition) -> Bounds:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.bounds(partition)
+
+    async def offset_at(self, partition: TopicPartition, time_us: int) -> int | None:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.offset_at(partition, time_us)
+
+    async def read_one(self, partition: TopicPartition, offset: int) -> Records:
+        """See `KafkaProbe`."""
+        async with self._one() as probe:
+            return await probe.read_one(partition, offset)
+
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[KafkaProbe]:
+        probe = await self._free.get()
+        try:
+            yield probe
+        finally:
+            self._free.put_nowait(probe)
 
 
 def _aio(partition: TopicPartition) -> AioTopicPartition:

@@ -30,7 +30,7 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import partial, partialmethod
 from types import FunctionType
 from typing import Any, Final
 
@@ -60,6 +60,14 @@ FRAME_BYTES_MAX: Final = 512 * 1024 * 1024
 _COPIED_MAX: Final = 256
 """Longer than any topic's name; message sets of that size may as well be copied."""
 
+_PATIENCE_S: Final = 0.01
+"""How long aiokafka asks a broker for nothing else while something of its last answer was not
+taken. With its own tenth of a second, a city that floods holds up what is fetched for the others."""
+
+_BUSY_WAIT_MS: Final = 10
+"""How long a broker may gather what other partitions have, while some have records left here. They
+cannot be asked for more before it answers, and would run dry."""
+
 _FETCH: Final = 1
 _SIZE_BYTES: Final = 4
 
@@ -73,11 +81,28 @@ def hand_out_batches(
         MemoryRecords=partial(MessageSet, pool),
         PartitionRecords=partial(RawRecords, limits),
     )
+    begin = partialmethod(fetcher.Fetcher.__init__, prefetch_backoff=_PATIENCE_S)
     raw_fetcher = type(
-        "RawFetcher", (fetcher.Fetcher,), {"_proc_fetch_request": process}
+        "RawFetcher",
+        (fetcher.Fetcher,),
+        {
+            "_proc_fetch_request": process,
+            "__init__": begin,
+            "_fetch_max_wait_ms": property(_wait_ms, _set_wait_ms),
+        },
     )
     start = _rebound(AIOKafkaConsumer.start, Fetcher=raw_fetcher)
     consumer.start = types.MethodType(start, consumer)
+
+
+def _wait_ms(fetcher_: Any) -> int:
+    """Return how long a broker may gather: not long while there is something to fold."""
+    longest: int = fetcher_.longest_wait_ms
+    return min(longest, _BUSY_WAIT_MS) if fetcher_._records else longest  # noqa: SLF001 (as above)
+
+
+def _set_wait_ms(fetcher_: Any, longest: int) -> None:
+    fetcher_.longest_wait_ms = longest
 
 
 def receive_into_arenas(consumer: AIOKafkaConsumer, pool: ArenaPool) -> None:
@@ -120,6 +145,14 @@ def why_not_batches() -> str | None:
         ),
         _other_parameters(process, "self", "assignment", "node_id", "request"),
         _other_parameters(AIOKafkaConsumer.start, "self"),
+        None
+        if "prefetch_backoff" in inspect.signature(fetcher.Fetcher).parameters
+        else "Fetcher has no prefetch_backoff",
+        _without(
+            fetcher.Fetcher._get_actions_per_node,  # noqa: SLF001 (as above)
+            "_fetch_max_wait_ms",
+            "_records",
+        ),
         _without(process, "MemoryRecords", "has_next", "size_in_bytes"),
         _without(process, "PartitionRecords", "FetchResult", "RecordTooLargeError"),
         _without(AIOKafkaConsumer.start, "Fetcher"),

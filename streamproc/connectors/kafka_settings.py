@@ -153,7 +153,9 @@ class KafkaOptions:
     one partition in it, both compressed (A9). `records_max` bounds what one call of
     `fetch` returns: exactly for small numbers; as it stands to whole batches, up to 8 MiB
     as received, some 50 ms of work for whoever reads them. `topics_refresh_s` is how soon
-    a new topic or partition is noticed. `raw` is there to be turned off: then records go
+    a new topic or partition is noticed. `expected` are topics known by name among those
+    that match, `alert_topic` the one we write: rights on them are looked at once connected.
+    `raw` is there to be turned off: then records go
     through aiokafka's objects, as they do with `headers`.
     """
 
@@ -161,9 +163,11 @@ class KafkaOptions:
     group: str
     topics: tuple[str, ...] = ()
     pattern: str | None = None
+    expected: tuple[str, ...] = ()
+    alert_topic: str | None = None
     instance_id: str | None = None
     session_timeout_s: int = 45
-    heartbeat_s: int = 3
+    heartbeat_s: float = 3
     rebalance_timeout_s: int = 120
     max_poll_interval_s: int = 300
     topics_refresh_s: int = 60
@@ -206,7 +210,7 @@ class KafkaOptions:
             "isolation_level": "read_committed",
             "check_crcs": True,
             "session_timeout_ms": self.session_timeout_s * 1000,
-            "heartbeat_interval_ms": self.heartbeat_s * 1000,
+            "heartbeat_interval_ms": round(self.heartbeat_s * 1000),
             "rebalance_timeout_ms": self.rebalance_timeout_s * 1000,
             "max_poll_interval_ms": self.max_poll_interval_s * 1000,
             "metadata_max_age_ms": self.topics_refresh_s * 1000,

@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 The truth about positions is the commit log, so this source never follows Kafka's: every
 partition arrives paused with a placeholder position, and `seek` says where to begin.
-What aiokafka hands out passes a gate of our own: each owned partition has a `_Gate` that
+What aiokafka hands out passes a gate of our own: each owned partition has a `Gate` that
 knows which offset comes next and whether delivery is wanted; what does not fit (fetched
 before a seek, drained just before a pause, of an earlier assignment) is dropped and the
 client is set back, so that a record is delivered once and in order, or not at all.
@@ -31,12 +31,12 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 | A7 | recorded: offsets are a hint, the commit log decides |
 | A8 | no deserialisers |
 | A9 | limits count compressed bytes; `kafka_batches` bounds what a batch may become, `check` looks at `max.message.bytes` |
-| A10 | `_fault_of`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
+| A10 | `kafka_faults`: `RecordTooLargeError` is fatal; empty spans come only from a position seen before a fetch that was quiet, so the skipped offset is never reported as consumed |
 | A11 | `_poll` names `_NOBODY` when nothing is assigned, never an empty list |
 | A12 | recorded: health is progress against `bounds`, judged by the runtime |
 | A13 | every assignment begins paused, at a placeholder position |
 | A14 | no transactions here; `kafka_produce` is idempotent only |
-| A15 | recorded: expired sessions reconnect with the same password |
+| A15 | expired sessions reconnect with the same password |
 | A16 | recorded: new certificates need a restart (one context per client) |
 | A17 | fetch limits 4 MiB a partition, 16 MiB a broker; received into arenas |
 | A18 | `kafka_client.finish` has its own limit and survives `CancelledError` |
@@ -46,8 +46,7 @@ aiokafka's traps (EXACTLY_ONCE.md 2.1)
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -60,58 +59,27 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-    RecordTooLargeError,
 )
 
 from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_client import finish, position_of, store
 from streamproc.connectors.kafka_connect import why_unreachable
+from streamproc.connectors.kafka_faults import concerned, fault_of, leaves_others
 from streamproc.connectors.kafka_fetch import path_for
-from streamproc.connectors.kafka_probe import KafkaProbe
+from streamproc.connectors.kafka_gates import Gate, Polled, Seen
+from streamproc.connectors.kafka_probe import KafkaProbes
 from streamproc.connectors.kafka_records import nothing
+from streamproc.connectors.kafka_rights import lacking, refused
 from streamproc.connectors.kafka_settings import KafkaOptions
 from streamproc.core.ports import AssignmentListener, Bounds
 from streamproc.core.values import OffsetSpan, Records, TopicPartition
-from streamproc.errors import SourceMismatch, Unreachable, WorldError
+from streamproc.errors import Forbidden, WorldError
 
 _NOBODY = AioTopicPartition("__streamproc_nobody", 0)
 """Fetching for it returns nothing, but reports errors and counts as a sign of life."""
 
 _GRACE_S = 0.1
 """How much longer than its timeout a `getmany` is waited for before it is left running."""
-
-
-@dataclass(slots=True)
-class _Gate:
-    """One owned partition: `next` is the offset to deliver next, None before `seek`.
-
-    `epoch` grows with every `seek`; what was asked for in an earlier epoch is stale.
-    """
-
-    next: int | None = None
-    wanted: bool = False
-    epoch: int = 0
-
-    @property
-    def open(self) -> bool:
-        return self.wanted and self.next is not None
-
-
-@dataclass(frozen=True, slots=True)
-class _Polled:
-    """What one `getmany` returned, with the gates as they were when it was called.
-
-    `ends`: positions right after it; `before`: positions of open partitions before it.
-    """
-
-    gates: "_Seen"
-    before: dict[AioTopicPartition, int]
-    fetched: dict[AioTopicPartition, Sequence[Records]]
-    ends: dict[AioTopicPartition, int]
-
-
-_Seen = dict[AioTopicPartition, tuple[_Gate, int]]
 
 
 class KafkaSource:
@@ -124,13 +92,14 @@ class KafkaSource:
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
         self._path = path_for(options)
-        self._probe = KafkaProbe(options.connection, timeout_s=options.ask_timeout_s)
+        self._probe = KafkaProbes(options.connection, timeout_s=options.ask_timeout_s)
         self._admin = KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s)
         self._consumer: AIOKafkaConsumer | None = None
         self._listener: AssignmentListener | None = None
-        self._gates: dict[AioTopicPartition, _Gate] = {}
-        self._polling: asyncio.Task[_Polled] | None = None
+        self._gates: dict[AioTopicPartition, Gate] = {}
+        self._polling: asyncio.Task[Polled] | None = None
         self._kept: BaseException | None = None
+        self._refused: list[Forbidden] = []
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -140,7 +109,11 @@ class KafkaSource:
     # --- lifecycle ------------------------------------------------------------------
 
     async def start(self, listener: AssignmentListener) -> None:
-        """Connect and join; a wrong password or certificate is a plain `WorldError`."""
+        """Connect and join; a wrong password or certificate is a plain `WorldError`.
+
+        Raises:
+            Forbidden: without a right on the group, the alert topic or any topic.
+        """
         assert self._consumer is None, "a source is started once"
         options = self._options
         assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
@@ -152,6 +125,8 @@ class KafkaSource:
         self._consumer = consumer
         try:
             await consumer.start()
+            lacks = await lacking(self._admin, options)
+            self._refused += refused(options.connection.security.username, lacks)
         except KafkaConnectionError as error:
             await self.stop()
             raise await why_unreachable(options.connection) from error
@@ -184,17 +159,38 @@ class KafkaSource:
 
     # --- records --------------------------------------------------------------------
 
-    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+    @property
+    def held_bytes(self) -> int:
+        """What the arenas hold; 0 on the ordinary path, where nobody counts."""
+        return self._path.bytes_held
+
+    @property
+    def coming_bytes(self) -> int:
+        """One answer of every broker: partitions that are paused are not asked for again."""
+        if self._consumer is None:
+            return 0
+        # Nothing of aiokafka's public interface tells how many brokers there are.
+        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001
+        return max(1, len(brokers)) * self._options.fetch_bytes_max
+
+    async def fetch(
+        self, timeout_ms: int, among: Collection[TopicPartition] | None = None
+    ) -> Sequence[Records]:
         """Return what has arrived; control batches alone give an empty batch with a span.
 
-        A partition whose position is gone is closed, and fetching may go on without it.
+        A partition whose position is gone is closed, and so is a topic that we may not read;
+        fetching may go on without them.
         """
         self._raise_kept()
+        if self._refused:
+            raise self._refused.pop()
         if self._consumer is None:
             msg = "Kafka: the source is stopped"
             raise WorldError(msg)
         if self._polling is None:
-            self._polling = asyncio.create_task(self._poll(self._consumer, timeout_ms))
+            self._polling = asyncio.create_task(
+                self._poll(self._consumer, timeout_ms, among)
+            )
         polling = self._polling
         await asyncio.wait({polling}, timeout=timeout_ms / 1000 + _GRACE_S)
         self._raise_kept()
@@ -206,28 +202,40 @@ class KafkaSource:
         except NoOffsetForPartitionError:
             return ()  # set before the placeholder position was; a seek will follow
         except KafkaError as error:
-            fault = await self._fault_of(error)
-            if isinstance(fault, WorldError):
+            self._shut(error)
+            fault = await fault_of(error, self._options, self._probe)
+            if isinstance(fault, WorldError) and not leaves_others(fault):
                 self._kept = fault  # the client's position may be beyond what was lost
             raise fault from error
         except Exception as error:
             self._kept = error  # likewise
             raise
 
-    async def _poll(self, consumer: AIOKafkaConsumer, timeout_ms: int) -> _Polled:
+    async def _poll(
+        self,
+        consumer: AIOKafkaConsumer,
+        timeout_ms: int,
+        among: Collection[TopicPartition] | None,
+    ) -> Polled:
         """Ask aiokafka once; nothing is awaited between its answer and the positions.
 
         A partition that was moved meanwhile is named without records.
         """
         gates = {tp: (gate, gate.epoch) for tp, gate in self._gates.items()}
-        opened = [tp for tp, (gate, _) in gates.items() if gate.open]
+        opened = [
+            tp
+            for tp, (gate, _) in gates.items()
+            if gate.open
+            and (among is None or TopicPartition(tp.topic, tp.partition) in among)
+        ]
         before = {}
         for tp in opened:
             position = await position_of(consumer, tp)
             if position is not None:
                 before[tp] = position
         fetched = await consumer.getmany(
-            *(opened or gates or (_NOBODY,)),
+            # Asked for what is paused, aiokafka throws away what it has fetched ahead.
+            *(opened or (_NOBODY,)),
             timeout_ms=timeout_ms,
             max_records=self._path.items_max,
         )
@@ -238,9 +246,9 @@ class KafkaSource:
             if gate is not None and gate.next is not None:
                 wanted[tp] = items, OffsetSpan(gate.next, ends[tp])
         made = await self._path.read(wanted)
-        return _Polled(gates, before, {tp: made.get(tp, ()) for tp in fetched}, ends)
+        return Polled(gates, before, {tp: made.get(tp, ()) for tp in fetched}, ends)
 
-    def _admit(self, polled: _Polled) -> Sequence[Records]:
+    def _admit(self, polled: Polled) -> Sequence[Records]:
         """Let through what is still wanted; set the client back where it is not."""
         if not polled.fetched:
             return self._admit_silence(polled)
@@ -256,7 +264,7 @@ class KafkaSource:
             admitted += made
         return admitted
 
-    def _admit_silence(self, polled: _Polled) -> Sequence[Records]:
+    def _admit_silence(self, polled: Polled) -> Sequence[Records]:
         """Account for offsets without records that the client has passed.
 
         Positions were read before the call: had a record been skipped because it is too
@@ -273,42 +281,17 @@ class KafkaSource:
                 admitted.append(nothing(TopicPartition(tp.topic, tp.partition), span))
         return admitted
 
-    def _current(self, seen: _Seen, tp: AioTopicPartition) -> _Gate | None:
+    def _current(self, seen: Seen, tp: AioTopicPartition) -> Gate | None:
         """Return the partition's gate unless it was moved since the poll began."""
         gate, epoch = seen.get(tp, (None, 0))
         if gate is None or self._gates.get(tp) is not gate or gate.epoch != epoch:
             return None
         return gate
 
-    async def _fault_of(self, error: KafkaError) -> WorldError | SourceMismatch:
-        """Say what an error of `getmany` means for us."""
-        if isinstance(error, OffsetOutOfRangeError):
-            ((tp, position),) = error.args[0].items()
-            return await self._out_of_range(tp, position)
-        if isinstance(error, RecordTooLargeError):
-            _, tp, offset, limit = error.args
-            return WorldError(
-                f"{tp.topic}/{tp.partition} offset {offset}: the record does not fit "
-                f"into a fetch of {limit} bytes"
-            )
-        details = "; ".join(str(fact) for fact in error.args) or "no details"
-        return WorldError(f"Kafka: {type(error).__name__}: {details}")
-
-    async def _out_of_range(
-        self, tp: AioTopicPartition, position: int
-    ) -> SourceMismatch:
-        origin = TopicPartition(tp.topic, tp.partition)
-        self.pause(origin)
-        try:
-            bounds = await self._probe.bounds(origin)
-            has = f"the broker has [{bounds.begin}, {bounds.end})"
-        except Unreachable:
-            has = "the broker does not say what it has"
-        msg = (
-            f"{origin.source}: offset {position} is gone, {has}; retention has "
-            "overtaken us, or the topic was truncated or created anew"
-        )
-        return SourceMismatch(msg, source=origin.source)
+    def _shut(self, error: KafkaError) -> None:
+        """Close the gates of what an error concerns, where it is not everything."""
+        for tp in concerned(error, list(self._gates)):
+            self.pause(TopicPartition(tp.topic, tp.partition))
 
     # --- gates ----------------------------------------------------------------------
 
@@ -401,7 +384,7 @@ class KafkaSource:
         """Pause all of it before the first await (A3), then tell. For the bridge."""
         if self._consumer is None:
             return
-        self._gates = {tp: _Gate() for tp in assigned}
+        self._gates = {tp: Gate() for tp in assigned}
         for tp in assigned:
             self._client.pause(tp)
             # A placeholder: with a position, aiokafka asks for no committed offset, and

@@ -5,8 +5,11 @@ order; this module performs them. What it adds:
 
 * a failed `fsync` is never retried, because the kernel may have dropped the pages and
   reported it once: the store refuses everything from then on, and the process must stop;
-* a full disk is an ordinary `StoreFault` that says so; records have a ballast to fall
-  back on, so that what is staged can still be committed;
+* a full disk is `StoreFull`, before the last bytes are gone, and stays so until there is
+  clearly more room than that (hysteresis: each commit would fill it again); records have
+  a ballast to fall back on, so that what is staged can still be committed;
+* one operation at a time: partitions are opened and written in several threads, and what
+  `settle` has to make durable belongs to all of them;
 * symbolic links below the root are refused, names are checked component by component;
 * files without a name live in a scratch folder of this process, locked while it runs;
   `self_test` removes the folders of processes that are gone.
@@ -22,6 +25,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 from uuid import uuid4
 
@@ -45,22 +49,22 @@ from streamproc.core.durability import (
 )
 from streamproc.core.effects import Content, T
 from streamproc.core.ports import Created, StoredFile
-from streamproc.errors import StoreFault
+from streamproc.errors import StoreFault, StoreFull, WorldError
 
 SCRATCH: Final = "_streamproc/.tmp"
 # A record is a few kB; a commit creates one record, its link and perhaps a folder block.
 _BALLAST_BYTES: Final = 1 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class _DiskFull(StoreFault):
-    """There was no room; nothing was given a name."""
+_MEBIBYTE: Final = 1 << 20
+_FULL_BELOW: Final = (16 * _MEBIBYTE, 50)
+_ROOM_FROM: Final = (128 * _MEBIBYTE, 10)
+"""Bytes free, but on a small disk at most one so many-th of it."""
 
 
 class LocalStore:
     """`core.ports.Store` on a local filesystem.
 
-    Every `StoreFault` except a full disk means that the process must stop.
+    Every `StoreFault` means that the process must stop; `StoreFull` is none.
 
     Args:
         root: the output root; created if its parent exists. It may itself be a symbolic
@@ -77,6 +81,8 @@ class LocalStore:
         self._durability = Durability(self._scratch)
         self._ballast_bytes = ballast_bytes
         self._broken: str | None = None
+        self._full = False
+        self._one_at_a_time = Lock()
         self._plain_folders = {""}
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,7 @@ class LocalStore:
         """See the port. Never answers `UNKNOWN`: what cannot be told here is a fault."""
         try:
             return self._run(self._durability.create(path, data), path)
-        except _DiskFull:
+        except StoreFull:
             if not self._drop_ballast():
                 raise
         outcome = self._run(self._durability.create(path, data), path)
@@ -107,12 +113,13 @@ class LocalStore:
         """See the port."""
         return self._run(self._durability.read(path), path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
-        return self._run(self._durability.list(folder), folder)
+        return self._run(self._durability.list(folder, after), folder)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""
+        self._require_room()
         return self._run(self._durability.stage(path, content), path)
 
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
@@ -133,14 +140,16 @@ class LocalStore:
         self._run(self._durability.delete(path), path)
 
     def local_path(self, path: str) -> str:
-        """See the port."""
+        """Return the file's name on this host."""
         local_files.check_path(path)
         return f"{self._root}/{path}"
 
     # --- lifecycle --------------------------------------------------------------------
 
-    def self_test(self) -> None:
+    def self_test(self) -> str:
         """Try on this filesystem what the protocol rests on, and sweep dead scratch folders.
+
+        Returns what was seen, in a line.
 
         Raises:
             StoreFault: a second create was not refused, bytes or names do not come back,
@@ -165,6 +174,7 @@ class LocalStore:
         for path in found:
             self.delete(path)
         self._sweep_scratch()
+        return "a second create is refused; links, locks and fsync work"
 
     def close(self) -> None:
         """Remove the scratch folder and let go of its lock; safe twice."""
@@ -176,7 +186,22 @@ class LocalStore:
 
     # --- performing -------------------------------------------------------------------
 
+    def _require_room(self) -> None:
+        """Refuse to stage before the disk is full to the brim, and until it is clearly not."""
+        found = os.statvfs(self._root)
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        most, part = _ROOM_FROM if self._full else _FULL_BELOW
+        needed = min(most, size // part)
+        self._full = free < needed
+        if self._full:
+            msg = f"disk full: {self._root}: {free} bytes are free, {needed} are needed"
+            raise StoreFull(msg)
+
     def _run(self, operations: Operations[T], path: str) -> T:
+        with self._one_at_a_time:
+            return self._run_alone(operations, path)
+
+    def _run_alone(self, operations: Operations[T], path: str) -> T:
         if path:
             local_files.check_path(path)
         if self._broken is not None:
@@ -217,8 +242,9 @@ class LocalStore:
                 return self._remove_folder(path)
             case ReadFile(path):
                 return local_files.read(self._at(path))
-            case Walk(folder):
-                return tuple(sorted(self._walk(folder), key=lambda file: file.path))
+            case Walk(folder, after):
+                found = self._walk(folder, after)
+                return tuple(sorted(found, key=lambda file: file.path))
             case Digest(path):
                 return local_files.digest(self._at(path))
 
@@ -278,7 +304,7 @@ class LocalStore:
         self._plain_folders.discard(path)
         return True
 
-    def _walk(self, folder: str) -> Iterator[StoredFile]:
+    def _walk(self, folder: str, after: str) -> Iterator[StoredFile]:
         prefix = f"{folder}/" if folder else ""
         try:
             entries = os.scandir(self._at(f"{prefix}."))
@@ -291,15 +317,16 @@ class LocalStore:
                 path = f"{prefix}{entry.name}"
                 with contextlib.suppress(FileNotFoundError):  # Deleted meanwhile.
                     if entry.is_dir(follow_symlinks=False):
-                        yield from self._walk(path)
-                    elif entry.is_file(follow_symlinks=False):
+                        yield from self._walk(path, after)
+                    elif path > after and entry.is_file(follow_symlinks=False):
                         size = entry.stat(follow_symlinks=False).st_size
                         yield StoredFile(path, size)
 
-    def _fault(self, operation: Operation, error: OSError) -> StoreFault:
+    def _fault(self, operation: Operation, error: OSError) -> WorldError:
         what = f"{self._root}: {operation.__class__.__name__}: {error}"
         if error.errno in _FULL:
-            return _DiskFull(f"disk full: {what}")
+            self._full = True
+            return StoreFull(f"disk full: {what}")
         if error.errno == errno.EXDEV:
             return StoreFault(
                 f"{what}: staging and output must be on one filesystem, "

@@ -183,6 +183,7 @@ class ParquetWriter:
                     last_offset=last,
                 )
             )
+        store.settle()  # Before anything is forgotten: an upload may still fail.
         self.clear()
         return tuple(files)
 

@@ -1,9 +1,11 @@
 """Published readings back into the shape the processor folds: the restore's second half.
 
-The files are those a commit record names, so they exist and are what they were. City and
-date are in the path only and come back from there.
+The files are those a commit record names; a file whose bytes are not those it names would
+change the state behind published windows, so it is refused. City and date are in the path only
+and come back from there.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
@@ -23,10 +25,11 @@ def read_readings(store: Store, files: Sequence[FileEntry]) -> pa.Table:
     """Return the rows of published `readings` files as ROUTED_READING, in order of fold.
 
     Sorted by (offset, ordinal); one chunk, one dictionary a column, whatever the files'
-    own. Memory: about twice the rows.
+    own. Memory: about twice the rows, and one file's bytes.
 
     Raises:
-        StoreFault: a file cannot be read, lacks a column, or is filed elsewhere.
+        StoreFault: a file is missing or not the one the log names, cannot be read, lacks a
+            column, or is filed elsewhere.
     """
     tables = [_read(store, file) for file in files]
     if not tables:
@@ -37,11 +40,14 @@ def read_readings(store: Store, files: Sequence[FileEntry]) -> pa.Table:
 
 def _read(store: Store, file: FileEntry) -> pa.Table:
     city, day = _filed_under(file.path)
+    data = store.read(file.path)
+    if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
+        what = "missing" if data is None else "not the bytes that the log names"
+        msg = f"{file.path}: cannot be read back: {what}"
+        raise StoreFault(msg)
     try:
         # Not by dataset: `city=` in the path must not be taken for a column.
-        with pq.ParquetFile(
-            store.local_path(file.path), read_dictionary=_NAMES
-        ) as parquet:
+        with pq.ParquetFile(pa.BufferReader(data), read_dictionary=_NAMES) as parquet:
             stored = parquet.read(READING.names)
         rows = stored.select(READING.names).cast(READING)
     except (OSError, KeyError, pa.ArrowException) as error:

@@ -212,6 +212,10 @@ class HttpSchemaRegistry:
             if fetched > self._options.references_max:
                 detail = f"more than {self._options.references_max} references"
                 raise _Trouble(detail, missing=True)
+            if reference.subject in {"", ".", ".."}:
+                # What joins URLs takes these for steps; no quoting helps.
+                detail = f"a reference to the subject {reference.subject!r}"
+                raise _Trouble(detail, missing=True)
             version = str(reference.version)
             path = ["subjects", reference.subject, "versions", version]
             inner = await self._get(path)

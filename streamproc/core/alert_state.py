@@ -226,6 +226,18 @@ class Cells:
         result[cells["series"][busy]] = True
         return result
 
+    def gone(self, after: Definition, kept: B1) -> B1:
+        """Return by cell whether its rule, its city or its series (`kept`) goes."""
+        versions = {rule_version(rule) for rule in after.rules}
+        slugs = {city.slug for city in after.cities}
+        rules = np.array([r.version not in versions for r in self._book.rules], bool)
+        cities = np.array([slug not in slugs for slug in self._book.cities], bool)
+        cells = self._cells[: self._count]
+        result: B1 = (
+            rules[cells["rule"]] | cities[cells["city"]] | ~kept[cells["series"]]
+        )
+        return result
+
     def table(self) -> pa.Table:
         """Return every cell that differs from a new one."""
         cells = self._cells[: self._count]

@@ -159,6 +159,37 @@ class AlertEngine:
         offsets = np.full(events.size, timer.offset, np.int64)
         return self._transitions(names, events, offsets)
 
+    def end(
+        self, names: SeriesNames, after: Definition, kept: B1, ends: tuple[int, I8]
+    ) -> Transitions:
+        """End the episodes that nobody would judge any more under the definition `after`.
+
+        Their rule, city or series goes; without this they would fire for ever. `kept` is bool
+        by series id, `ends` the offset at which the definition changes and the watermarks
+        (int64 by city).
+        """
+        self._cells.sync(names)
+        offset, watermarks_us = ends
+        cells = self._cells.state.cells
+        gone = self._cells.gone(after, kept)
+        firing = np.flatnonzero(gone & (cells["state"] == kernel.FIRING))
+        silent = np.flatnonzero(gone & (cells["silent_since"] != kernel.NEVER))
+        events = np.zeros(firing.size + silent.size, kernel.EVENT)
+        events["cell"] = np.concatenate((firing, silent))
+        events["row"] = -1
+        events["transition"] = 1
+        events["value"] = np.nan
+        events["event_us"] = watermarks_us[cells["city"][events["cell"]]]
+        window = self._cells.state.rules["on_readings"][cells["rule"][firing]] == 0
+        events["lane"][: firing.size] = np.where(
+            window, kernel.WINDOW_LANE, kernel.READING_LANE
+        )
+        events["trigger"][: firing.size] = cells["trigger"][firing]
+        events["nth"][: firing.size] = cells["nth"][firing]
+        events["lane"][firing.size :] = kernel.NO_DATA_LANE
+        events["trigger"][firing.size :] = cells["silent_since"][silent]
+        return self._transitions(names, events, np.full(events.size, offset, np.int64))
+
     def next_deadline(self, city: int) -> int:
         """Return when a `for` or `no_data` of the city is due next, int64 max if none."""
         return int(kernel.deadline(self._cells.state, city))

@@ -4,7 +4,6 @@ Pure. `Chain` is fed the bytes of every record, oldest first, refuses what does 
 and keeps the little that start-up and housekeeping need, not the whole log.
 """
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,11 @@ from streamproc.core.record import (
     LogRecord,
     RecordCounts,
     SnapshotRef,
+    Squashed,
     decode_record,
-    record_name,
     sha256_hex,
 )
+from streamproc.core.state_versions import advice, can_read
 from streamproc.core.values import AlertTransition, TimerDecision
 from streamproc.errors import LogCorrupt
 
@@ -33,6 +33,9 @@ REFOLDED: Final = frozenset({"commit", "timer", "config", "final", "gap", "rewri
 
 MOVING: Final = frozenset({"commit", "gap"})
 """Kinds whose `[start, next)` may hold offsets."""
+
+OPENING: Final = frozenset({"genesis", "takeover"})
+"""Kinds that begin an owner's records: the first of each is there for ever (`core.squash`)."""
 
 NO_RECORD: Final = -1
 
@@ -92,12 +95,14 @@ class Draft:
     fingerprint: Fingerprint | None = None
     inputs: tuple[InputPlan, ...] | None = None
     definition: str | None = None
+    squashed: Squashed | None = None
     generation: int = -1
     note: str = ""
+    by: str = ""
 
 
 class Chain:
-    """One log, read or written up to `head`.
+    """One log, read or written up to `head`; `base` replaces the records up to its `through`.
 
     Attributes:
         head: the newest record, None before the first.
@@ -107,15 +112,23 @@ class Chain:
         snapshots: every snapshot the log names, oldest first.
     """
 
-    def __init__(self, identity: LogIdentity, published: int, sent: int) -> None:
+    def __init__(
+        self,
+        identity: LogIdentity,
+        published: int,
+        sent: int,
+        base: Squashed | None = None,
+    ) -> None:
         self._identity = identity
+        # Number, digest and `next` of the record that the coming one has to follow.
+        self._last = None if base is None else (base.through, base.sha256, base.next)
         self._published = published
         self._sent = sent
         self.head: Head | None = None
         self.since_snapshot: list[LogRecord] = []
         self.unpublished: list[LogRecord] = []
         self.unsent: list[LogRecord] = []
-        self.snapshots: list[SnapshotRef] = []
+        self.snapshots: list[SnapshotRef] = [] if base is None else [*base.snapshots]
 
     def append(self, data: bytes, where: str) -> LogRecord:
         """Take the next record.
@@ -129,6 +142,7 @@ class Chain:
             msg = f"{where}: {fault}"
             raise LogCorrupt(msg)
         self.head = Head(record, sha256_hex(data))
+        self._last = (record.n, self.head.sha256, record.next)
         if record.snapshot is not None and record.snapshot.n == record.n:
             self.snapshots.append(record.snapshot)
             self.since_snapshot.clear()
@@ -159,15 +173,22 @@ class Chain:
             raise LogCorrupt(msg)
 
     def check_refold(self) -> None:
-        """Refuse a state that another version wrote: snapshot, or records to be refolded."""
-        version = self._identity.state_version
+        """Refuse a state that this version cannot have again.
+
+        That is a snapshot there is no way from, or records of another version to refold.
+        """
+        mine = self._identity.state_version
         written = {r.state_version for r in self.since_snapshot}
-        if self.snapshots:
+        if self.snapshots and not can_read(self.snapshots[-1].state_version, mine):
             written.add(self.snapshots[-1].state_version)
-        if written - {version}:
+            raise LogCorrupt(advice(max(written), mine))
+        if written and max(written) > mine:
+            raise LogCorrupt(advice(max(written), mine))
+        if written - {mine}:
             msg = (
-                f"the state was written as version {sorted(written)}, this program has "
-                f"version {version}: drain with the old program first"
+                f"since the last snapshot, records were folded by state version "
+                f"{min(written)}, this program has {mine}: drain with the old program "
+                "first (start it, stop it with SIGTERM: it ends with a snapshot)"
             )
             raise LogCorrupt(msg)
 
@@ -184,42 +205,35 @@ class Chain:
             return f"offsets go back from {record.start} to {record.next}"
         if record.next > record.start and record.kind not in MOVING:
             return f"a {record.kind} record that moves from {record.start} to {record.next}"
+        if (record.kind == "checkpoint") != (record.squashed is not None):
+            return f"a {record.kind} record, and what it replaces: {record.squashed}"
+        if record.squashed is not None and record.squashed.through >= record.n:
+            return f"replaces record {record.squashed.through}, which is not before it"
         return self._link_fault(record)
 
     def _link_fault(self, record: LogRecord) -> str | None:
-        if self.head is None:
-            if record.kind == "checkpoint" or (
-                record.kind == "genesis" and record.n == 0
-            ):
+        if self._last is None:
+            if record.kind == "genesis" and record.n == 0:
                 return None
             return f"the log begins with {record.kind} {record.n}, records are missing"
-        before = self.head.record
-        if record.n != before.n + 1:
-            return f"record {record.n} follows record {before.n}"
-        if record.prev_sha256 != self.head.sha256:
-            return f"does not name the bytes of record {before.n} as its predecessor"
-        if record.start != before.next:
-            return f"starts at offset {record.start}, the record before ends at {before.next}"
+        before, sha256, end = self._last
+        if record.n != before + 1:
+            return f"record {record.n} follows record {before}"
+        if record.prev_sha256 != sha256:
+            return f"does not name the bytes of record {before} as its predecessor"
+        if record.start != end:
+            return f"starts at offset {record.start}, the record before ends at {end}"
         return None
 
 
 def record_numbers(files: Iterable[StoredFile], log: str) -> list[int]:
-    """Return the numbers of the records listed below the folder `log`, ascending.
-
-    Raises:
-        LogCorrupt: a number is missing between the lowest and the highest.
-    """
+    """Return the numbers of the records listed below the folder `log`, ascending."""
     numbers = []
     for file in files:
         match = _RECORD_NAME.fullmatch(file.path.removeprefix(f"{log}/"))
         if match:
             numbers.append(int(match[1]))
-    numbers.sort()
-    for before, after in itertools.pairwise(numbers):
-        if after != before + 1:
-            msg = f"{log}: {record_name(before + 1)} is missing"
-            raise LogCorrupt(msg)
-    return numbers
+    return sorted(numbers)
 
 
 def sweepable(
@@ -309,7 +323,9 @@ def next_record(
         outbox=draft.outbox,
         fingerprint=draft.fingerprint or before.fingerprint,
         inputs=before.inputs if draft.inputs is None else draft.inputs,
+        squashed=draft.squashed,
         note=draft.note,
+        by=draft.by,
     )
 
 

@@ -7,14 +7,20 @@ Every duration is int64 microseconds.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 Watermark = Literal["city", "device"]
 
 STATE_VERSION = 1
-"""Raised when a snapshot written by older code can no longer be read as it is."""
+"""Raised when a snapshot written by older code can no longer be read as it is.
+
+Then `core.state_versions` gets the step from the version before, and `STEPS` here.
+"""
+
+STEPS: Final[dict[int, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = {}
+"""State version → what makes a definition's JSON of the next one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +147,19 @@ class Definition:
 
     @classmethod
     def from_canonical(cls, text: bytes) -> Self:
-        """Rebuild a definition from `canonical()`; exact inverse.
+        """Rebuild a definition from `canonical()`; exact inverse, also of an older program's.
 
         Raises:
-            ValueError: the text was written for another `STATE_VERSION`.
+            ValueError: the text was written for a `STATE_VERSION` there is no way from.
         """
         document: Mapping[str, Any] = json.loads(text)
+        version = document["state_version"]
+        for step in range(version, STATE_VERSION):
+            if step in STEPS:
+                document = {**STEPS[step](document), "state_version": step + 1}
         if document["state_version"] != STATE_VERSION:
             msg = (
-                f"definition has state version {document['state_version']}, "
+                f"definition has state version {version}, "
                 f"this program reads {STATE_VERSION}"
             )
             raise ValueError(msg)

@@ -121,9 +121,10 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Answered by every file below a folder, sorted by path."""
+    """Answered by every file below a folder with a path above `after`, sorted by path."""
 
     folder: str
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +183,8 @@ class Durability:
                 return self.create(path, data)
             case Read(path):
                 return self.read(path)
-            case List(folder):
-                return self.list(folder)
+            case List(folder, after):
+                return self.list(folder, after)
             case Stage(path, content):
                 return self.stage(path, content)
             case Publish(staged, final, size, sha256):
@@ -216,9 +217,9 @@ class Durability:
         data: bytes | None = yield ReadFile(path)
         return data
 
-    def list(self, folder: str) -> Operations[tuple[StoredFile, ...]]:
+    def list(self, folder: str, after: str = "") -> Operations[tuple[StoredFile, ...]]:
         """Walk, then sync the folder, so that no name in it can vanish any more."""
-        files: tuple[StoredFile, ...] = yield Walk(folder)
+        files: tuple[StoredFile, ...] = yield Walk(folder, after)
         if files and not (yield SyncDir(folder)):
             return ()  # Another owner removed it meanwhile.
         return files

@@ -37,6 +37,7 @@ class List:
     """`Store.list`; answered by a sequence of `StoredFile` whose names are durable."""
 
     folder: str
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,10 @@ from typing import TypeVar
 K = TypeVar("K")
 MEBIBYTE = 1 << 20
 
+BYTES_PER_REFOLD = 200
+"""Bytes of state that are written and read again in the time of one reading's refold: 3 ns a
+byte against 600 ns."""
+
 
 class FlushReason(StrEnum):
     """Why a commit happens now."""
@@ -19,6 +23,7 @@ class FlushReason(StrEnum):
     TIMER = "timer"
     CONFIG = "config"
     DRAIN = "drain"
+    REVOKE = "revoke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,8 @@ class SnapshotPolicy:
     """When a commit also writes the state, so that a refold stays short.
 
     `rows_max` readings or `age_us_max` since the last snapshot, whichever is first; a drain
-    always writes one (EXACTLY_ONCE.md, "Snapshots need not be part of every commit").
+    always writes one (EXACTLY_ONCE.md, "Snapshots need not be part of every commit"). When
+    partitions are revoked, which most get back at once, only where it is cheaper than folding.
     """
 
     rows_max: int = 10_000_000
@@ -81,3 +87,7 @@ class SnapshotPolicy:
     def due(self, *, rows: int, age_us: int) -> bool:
         """Tell whether this commit should carry a snapshot."""
         return rows >= self.rows_max or age_us >= self.age_us_max
+
+    def worth(self, *, rows: int, state_bytes: int) -> bool:
+        """Tell whether writing and reading the state costs less than folding again."""
+        return rows * BYTES_PER_REFOLD > state_bytes

@@ -5,7 +5,7 @@ runs every implementation of a port through one suite. A port carries the contra
 an implementation says only what it adds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -134,16 +134,29 @@ class Source(Protocol):
         """
         ...
 
-    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+    async def fetch(
+        self, timeout_ms: int, among: Collection[TopicPartition] | None = None
+    ) -> Sequence[Records]:
         """Return what has arrived within about `timeout_ms`.
 
         Items of one partition are in the order of offsets, each span beginning where the
-        one before ended.
+        one before ended. Only partitions of `among` are asked for, where it is given; the
+        others lose nothing by it. It may have no effect while an earlier call goes on.
 
         Raises:
             SourceMismatch: a position the broker no longer has.
             WorldError: the source gave up.
         """
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory in which anything lies that was fetched, whoever holds it."""
+        ...
+
+    @property
+    def coming_bytes(self) -> int:
+        """Most bytes that may still arrive once every partition is paused."""
         ...
 
     async def bounds(self, partition: TopicPartition) -> Bounds:
@@ -205,7 +218,9 @@ class StoredFile:
 class Store(Protocol):
     """Durable named bytes under one root; paths are relative, `/`-separated, already safe.
 
-    Every method is blocking and is called from the writer thread alone.
+    Every method is blocking and may be called from several threads at once. `StoreFault`: the
+    store said no. `Unreachable`: it did not answer within its patience; `StoreFull`: it has no
+    room. After both it may be called again, and nothing half-done is visible.
     """
 
     def create(self, path: str, data: bytes) -> Created:
@@ -220,9 +235,11 @@ class Store(Protocol):
         """Return the whole content, None where nothing has that name."""
         ...
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """Return every file below `folder`, sorted by path; empty where there is none.
 
+        Only those whose path is greater than `after` (code point by code point), where it
+        is given: a store that lists in order then begins there.
         Names directly in `folder` are durable when they are returned, whoever made them.
         """
         ...
@@ -230,7 +247,8 @@ class Store(Protocol):
     def stage(self, path: str, content: Content) -> int:
         """Make `content` durable under `path`, return its size.
 
-        The name itself is durable at the latest before a later `create` takes effect.
+        Durable after `settle`, at the latest before a later `create` takes effect: a store
+        may have several on their way at once, and raise there what went wrong here.
         Overwrites a leftover of the same name. Raises `StoreFault` (disk full and the like),
         `Fenced` if a newer owner swept the folder meanwhile.
         """
@@ -239,12 +257,13 @@ class Store(Protocol):
     def publish(self, staged: str, final: str, size: int, sha256: str) -> None:
         """Give staged bytes their final name; idempotent, and durable after `settle`.
 
-        Already there with the same size and sha256: fine. With others: `StoreFault`.
+        Already there with the same size and sha256: fine. With others: `StoreFault`, here
+        or from `settle`.
         """
         ...
 
     def settle(self) -> None:
-        """Make every `publish` since the last call durable."""
+        """Make every `stage`, `publish` and `delete` since the last call durable."""
         ...
 
     def replace(self, path: str, data: bytes) -> None:
@@ -253,10 +272,6 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove `path`; no error where nothing has that name."""
-        ...
-
-    def local_path(self, path: str) -> str:
-        """Return a name that Parquet and Arrow readers on this host can open."""
         ...
 
 

@@ -31,8 +31,8 @@ from streamproc.core.resolve import Resolver
 from streamproc.core.series import FoldedRows
 from streamproc.core.series_table import SeriesTable
 from streamproc.core.snapshot_read import load
-from streamproc.core.snapshot_write import export
-from streamproc.core.state import State
+from streamproc.core.snapshot_write import Chunks, export, stream, whole
+from streamproc.core.state import State, keep_all
 from streamproc.core.values import (
     AlertTransition,
     Counts,
@@ -285,26 +285,35 @@ class PartitionProcessor:
             self._fold(accepted, NONE)
 
     def snapshot(self) -> dict[str, pa.Table]:
-        """Return all state as Arrow tables, after letting go of what was silent too long.
+        """Return all state as Arrow tables; see `snapshot_chunks`."""
+        return whole(self.snapshot_chunks())
 
-        A series leaves that was silent for `forget_us` of its city's event time and has no
-        open window, late part or active alert; a device leaves with its last series, but not
-        with `watermark = "device"`, where its watermark says what is closed.
+    def snapshot_chunks(self) -> dict[str, Chunks]:
+        """Return all state as Arrow tables in pieces, which are made as they are asked for.
+
+        Until the last one was, nothing may be folded. What was silent too long goes first, and
+        only then is what stays copied: a series leaves that was silent for `forget_us` of its
+        city's event time and has no open window, late part or active alert; a device leaves with
+        its last series, but not with `watermark = "device"`, where its watermark says what is
+        closed.
         """
         keep = keeping.needed(
             self._state, self._definition.forget_us, self._alerts.active()
         )
-        tables = export(self._state, keep)
         if not keep.series.all() or not keep.devices.all():
             alerts = AlertEngine.restore(
                 self._origin, self._definition, self._alerts.tables(), keep.series_ids
             )
             heard = keeping.heard(self._state, keep)
+            tables = export(self._state, keep)
             state = load(self._definition, self._resolver, tables)
             self._install(self._origin, self._definition, self._zones, state)
             self._alerts = alerts
             keeping.hear(self._state, heard)
-        return self._with_alerts(tables)
+        chunks = stream(self._state, keep_all(self._state))
+        for name, table in self._alerts.tables().items():
+            chunks[_ALERTS + name] = iter([table])
+        return chunks
 
     def _with_alerts(self, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
         for name, table in self._alerts.tables().items():
@@ -350,7 +359,8 @@ class PartitionProcessor:
         for series whose city, property and unit are. All else closes now, partial. The name
         of a window that was closed this way stays bound: should a window of that name
         follow, what the watermark had reached counts as closed, so its readings are late
-        parts and no part 0 is published twice. Call `cut` first: late parts must be out.
+        parts and no part 0 is published twice. Episodes of rules, cities and series that go are
+        cleared. Call `cut` first: late parts must be out.
         """
         assert self._state.windows.late_cells == 0, "cut() comes before reconfigure()"
         keep = keeping.kept_under(
@@ -361,6 +371,9 @@ class PartitionProcessor:
         wanted[np.ix_(keep.series, np.array(keep.specs, np.int64))] = False
         closed = windows.evict(wanted, offset)
         alerts = self._judge_closed(closed, FINAL)
+        if self._definition.rules:
+            names, marks = self._state.series.names(), windows.state.city_us
+            alerts += self._alerts.end(names, definition, keep.series, (offset, marks))
         emission = self._decided(offset, closed, FINAL, alerts)
         keeping.retire(self._state, keep)
         tables = self._with_alerts(export(self._state, keep))

@@ -9,12 +9,10 @@ dies between any two operations can run the very same code:
     staging  S6 a fresh folder for what record n+1 may name
     commit   S8 create record n+1, reading back where the answer was lost
     publish  S9 final names for everything committed, now and then the hint
-    clean    S11
+    clean    S11, and a step of squashing (`core.squash`)
 
 Safety rests on create-if-absent alone. The takeover record only stops an older owner
-early; the `published` and `sent` hints only spare work and may lag, never lead.
-Squashing the published prefix of a log into a `checkpoint` record is not done yet: a
-start reads every record there is.
+early; the hints `published`, `sent` and `squashed` only spare work and may lag, never lead.
 """
 
 from collections.abc import Callable
@@ -29,10 +27,10 @@ from streamproc.core.chain import (
     LogIdentity,
     genesis_record,
     next_record,
-    parse_hint,
     record_numbers,
     sweepable,
 )
+from streamproc.core.create import UNKNOWN_MAX, create_record
 from streamproc.core.definition import Definition
 from streamproc.core.effects import (
     Content,
@@ -47,25 +45,22 @@ from streamproc.core.effects import (
     Stage,
     Steps,
 )
+from streamproc.core.locate import Moved, locate
 from streamproc.core.ports import Created
 from streamproc.core.record import (
     LogRecord,
     SnapshotRef,
-    decode_record,
     encode_record,
     record_name,
     sha256_hex,
 )
-from streamproc.errors import Fenced, LogCorrupt, StoreFault, Unreachable
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping, Squasher, archive_path
+from streamproc.core.state_versions import advice, can_read
+from streamproc.errors import Fenced, LogCorrupt, Unreachable
 
 # Each lost race means that another owner got a record in, so the group is reassigning
 # faster than we can list a log; the runtime starts over when it is assigned again.
 TAKEOVERS_MAX: Final = 16
-# The store backs off between answers of its own; after this many unknown ones we stop, and
-# the next owner finds out what happened.
-UNKNOWN_MAX: Final = 10
-# The head's snapshot, and one before it for the operator who finds a damaged one.
-SNAPSHOTS_KEPT: Final = 2
 # Publishing again what is published costs a hash of each file, once, at the next start; the
 # hint costs two syncs and a rename of every commit.
 HINT_EVERY: Final = 8
@@ -75,43 +70,6 @@ SWEEP_EVERY: Final = 64
 T = TypeVar("T")
 
 
-def create_record(log: str, record: LogRecord) -> Steps[bool]:
-    """Create the record; return whether it is ours, once that is certain and durable.
-
-    Raises:
-        Unreachable: the store would not tell; it may or may not be there.
-        LogCorrupt: our attempt is there with other bytes, or nobody could read the record.
-    """
-    path = f"{log}/{record_name(record.n)}"
-    data = encode_record(record)
-    decode_record(data, path)  # One that cannot be read would end the log for ever.
-    for _ in range(UNKNOWN_MAX):
-        outcome: Created = yield Create(path, data)
-        if outcome is Created.CREATED:
-            return True
-        if outcome is Created.UNKNOWN:
-            yield List(
-                log
-            )  # What a listing shows is durable, what a read finds may not be.
-        found: bytes | None = yield Read(path)
-        if found is not None:
-            return _is_ours(path, record, data, found)
-        if outcome is Created.EXISTS:
-            msg = f"{path}: exists for a create, but not for a read"
-            raise StoreFault(msg)
-    msg = f"{path}: the store does not tell whether it was created"
-    raise Unreachable(msg)
-
-
-def _is_ours(path: str, record: LogRecord, data: bytes, found: bytes) -> bool:
-    if decode_record(found, path).attempt != record.attempt:
-        return False
-    if found != data:
-        msg = f"{path}: attempt {record.attempt} is there with other bytes"
-        raise LogCorrupt(msg)
-    return True
-
-
 class LogSession:
     """One owner's session with one partition's log, from `open` until it is fenced.
 
@@ -119,13 +77,21 @@ class LogSession:
     created may be unknown, and only a new `open` finds out.
     """
 
+    squasher: type[Squasher] = Squasher
+
     def __init__(
-        self, folder: str, identity: LogIdentity, new_attempt: Callable[[], str]
+        self,
+        folder: str,
+        identity: LogIdentity,
+        new_attempt: Callable[[], str],
+        keeping: Housekeeping = HOUSEKEEPING,
     ) -> None:
         self.folder = folder
         self.identity = identity
         self._new_attempt = new_attempt
+        self._keeping = keeping
         self._chain = Chain(identity, NO_RECORD, NO_RECORD)
+        self._squasher = self.squasher(folder, None, [], keeping.squash_every)
         self._over: str | None = "not opened"
         self._attempt: str | None = None
         self._litter: list[str] = []
@@ -147,6 +113,11 @@ class LogSession:
     def since_snapshot(self) -> tuple[LogRecord, ...]:
         """Records to refold on top of `head.snapshot`, in order."""
         return tuple(self._chain.since_snapshot)
+
+    @property
+    def began_at_checkpoint(self) -> bool:
+        """Tell whether the log was read from a checkpoint on."""
+        return self._squasher.squashed is not None
 
     @property
     def unsent(self) -> tuple[LogRecord, ...]:
@@ -183,7 +154,8 @@ class LogSession:
                 draft = Draft(kind="takeover", next=head.record.next)
                 record = next_record(self.identity, head, draft, self._new_attempt())
             yield Reached("takeover.before")
-            if (yield from self.create(record)):
+            created = yield from self.create(record)
+            if created and (yield from self.is_newest(record.n)):
                 yield Reached("takeover.after")
                 self._append(record)
                 self._over = None
@@ -192,22 +164,21 @@ class LogSession:
         msg = f"{self.log}: lost {TAKEOVERS_MAX} races for a takeover"
         raise Fenced(msg)
 
+    def peek(self) -> Steps[LogRecord | None]:
+        """Return the newest record; the session is not open by that."""
+        yield from self.locate()
+        return None if self._chain.head is None else self._chain.head.record
+
     def locate(self) -> Steps[None]:
-        """S1: read every record, oldest first, and check that each follows the one before."""
-        # Hints before the listing: they can then never be newer than what is listed.
-        published = parse_hint((yield Read(f"{self.folder}/published")))
-        sent = parse_hint((yield Read(f"{self.folder}/sent")))
-        chain = Chain(self.identity, published, sent)
-        files = yield List(self.log)
-        for n in record_numbers(files, self.log):
-            path = f"{self.log}/{record_name(n)}"
-            data: bytes | None = yield Read(path)
-            if data is None:
-                msg = f"{path}: listed, but not there"
-                raise LogCorrupt(msg)
-            chain.append(data, path)
-        chain.check_hints()
-        self._chain = chain
+        """S1: read what no checkpoint has replaced, and check that it holds together."""
+        found = yield from locate(self.folder, self.identity)
+        self._chain = found.chain
+        self._squasher = self.squasher(
+            self.folder,
+            found.squashed,
+            list(found.leftovers),
+            self._keeping.squash_every,
+        )
 
     def roll_forward(self) -> Steps[None]:
         """S2: publish what earlier owners committed and may not have published."""
@@ -219,6 +190,14 @@ class LogSession:
     def create(self, record: LogRecord) -> Steps[bool]:
         """Create a record; return whether it is ours."""
         return (yield from create_record(self.log, record))
+
+    def is_newest(self, n: int) -> Steps[bool]:
+        """Tell whether nothing follows the record that was just created.
+
+        If something does, others have gone on since, or the name had been squashed.
+        """
+        newer = yield List(self.log, f"{self.log}/{record_name(n)}")
+        return not record_numbers(newer, self.log)
 
     # --- S6, S8 -----------------------------------------------------------------------
 
@@ -281,6 +260,14 @@ class LogSession:
         self._over = None
         return record
 
+    def try_again(self) -> None:
+        """Let `commit` be called once more after `Unreachable`, with the very same draft.
+
+        Its record then has the same attempt and the same bytes, so whether the earlier
+        create took effect, or still will, it is ours or nobody's.
+        """
+        self._over = None
+
     # --- S9, S11 ----------------------------------------------------------------------
 
     def publish(self) -> Steps[None]:
@@ -317,11 +304,43 @@ class LogSession:
         yield Reached("clean.before")
         while self._litter:
             yield Delete(self._litter.pop())
-        while len(self._chain.snapshots) > SNAPSHOTS_KEPT:
+        while len(self._chain.snapshots) > self._keeping.snapshots:
             yield Delete(self._chain.snapshots.pop(0).path)
         if self._cleans % SWEEP_EVERY == 0:
             yield from self.sweep()
         self._cleans += 1
+        yield from self._squasher.tidy()
+        yield from self.squash()
+
+    def squashable(self) -> int:
+        """Return up to which record everything is in a snapshot, published and sent.
+
+        None is, while something is unpublished: no record is ever created before.
+        """
+        chain = self._chain
+        if chain.unpublished or not chain.snapshots:
+            return NO_RECORD
+        newest = chain.snapshots[-1].n
+        return min(newest, chain.unsent[0].n - 1) if chain.unsent else newest
+
+    def squash(self) -> Steps[None]:
+        """Go on collecting; once there is enough of it, replace it by a checkpoint."""
+        squasher = self._squasher
+        try:
+            yield from squasher.collect(self.squashable())
+        except Moved as moved:
+            if (yield from self.still_ours()):
+                raise LogCorrupt(str(moved)) from moved
+            msg = f"{self.log}: another owner has taken over"
+            raise Fenced(msg) from moved
+        if not squasher.is_full:
+            return
+        yield Reached("squash.before")
+        squashed = yield from squasher.stage(self.head.n + 1, self.attempt, self._chain)
+        draft = Draft("checkpoint", self.head.next, squashed=squashed)
+        yield from self.commit(draft)
+        squasher.replaced(squashed)
+        yield Reached("squash.after")
 
     def sweep(self) -> Steps[None]:
         """Delete what dead owners left: numbers at or below the head, named by nothing."""
@@ -336,6 +355,7 @@ class LogSession:
         listed = yield List(snap)
         for path in sweepable(listed, snap, self.head.n, named):
             yield Delete(path)
+        yield from self._squasher.sweep(self.head.n)
 
     # --- reading back -----------------------------------------------------------------
 
@@ -343,14 +363,12 @@ class LogSession:
         """Return the snapshot's bytes, checked.
 
         Raises:
-            LogCorrupt: missing, changed, or of another state version.
+            LogCorrupt: missing, changed, or of a state version there is no way from.
             Fenced: missing because a newer owner has replaced it.
         """
-        if ref.state_version != self.identity.state_version:
-            msg = (
-                f"{ref.path}: state version {ref.state_version}, this program reads "
-                f"{self.identity.state_version}"
-            )
+        if not can_read(ref.state_version, self.identity.state_version):
+            why = advice(ref.state_version, self.identity.state_version)
+            msg = f"{ref.path}: {why}"
             raise LogCorrupt(msg)
         data: bytes | None = yield Read(ref.path)
         if data is None:
@@ -423,6 +441,7 @@ class LogSession:
         for file in (yield List(mine)):
             yield Delete(file.path)
         yield Delete(f"{self.folder}/snap/{n}-{self._attempt}.arrow")
+        yield Delete(archive_path(self.folder, n, str(self._attempt)))
 
     def _require_open(self) -> None:
         if self._over is not None:

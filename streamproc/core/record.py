@@ -12,10 +12,9 @@ from typing import Literal
 
 import msgspec
 
+from streamproc.core.record_versions import RECORD_VERSION, up_to_date
 from streamproc.core.values import AlertTransition, OffsetSpan, TimerDecision
 from streamproc.errors import LogCorrupt, SourceMismatch
-
-RECORD_VERSION = 1
 
 Kind = Literal[
     "genesis",
@@ -105,6 +104,57 @@ class InputPlan(msgspec.Struct, frozen=True, kw_only=True):
     order: str = ""
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets `[start, next)` that an operator has given up, in record `n`: why, and who."""
+
+    n: int
+    start: int
+    next: int
+    reason: str
+    by: str
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What squashed records add up to: records by kind, timers by kind, files, rows by dataset."""
+
+    kinds: dict[str, int] = {}
+    timers: dict[str, int] = {}
+    counts: RecordCounts = RecordCounts()
+    rows: dict[str, int] = {}
+    files: int = 0
+    file_bytes: int = 0
+    gaps: tuple[Gap, ...] = ()
+
+
+class ArchiveRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that holds the records `first` to `last`, byte for byte (`core.archive`)."""
+
+    path: str
+    sha256: str
+    size: int
+    first: int
+    last: int
+
+
+class Squashed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says of the records it replaces: all up to `through`.
+
+    Attributes:
+        through: number of the last one; `sha256` the digest of its bytes, `next` its `next`.
+        start: first offset of the log.
+        archive: the newest archive; each names the one before, down to record 0.
+        snapshots: those of the replaced records that still exist, oldest first.
+    """
+
+    through: int
+    sha256: str
+    start: int
+    next: int
+    archive: ArchiveRef
+    snapshots: tuple[SnapshotRef, ...] = ()
+    totals: Totals = Totals()
+
+
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The content of one record; `[start, next)` is empty for all kinds but `commit` and `gap`.
 
@@ -116,8 +166,9 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         outbox: alerts that leave after this record is durable.
         snapshot: the newest snapshot there is, this record's or an earlier one's.
         inputs: for a stream of files, every plan so far, in order of `base`.
-        accepted_topic_ids: topic ids the operator accepted after a recreation.
+        squashed: of a checkpoint, which records it replaces.
         note: why, for genesis (`start = …`), gap and takeover.
+        by: of a gap, who accepted it.
     """
 
     version: int = RECORD_VERSION
@@ -144,10 +195,17 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     outbox: tuple[AlertTransition, ...] = ()
     fingerprint: Fingerprint | None = None
     inputs: tuple[InputPlan, ...] = ()
+    squashed: Squashed | None = None
     note: str = ""
+    by: str = ""
+
+
+class _Versioned(msgspec.Struct):
+    version: int
 
 
 _DECODER = msgspec.json.Decoder(LogRecord)
+_VERSION = msgspec.json.Decoder(_Versioned)
 
 
 def encode_record(record: LogRecord) -> bytes:
@@ -158,16 +216,20 @@ def encode_record(record: LogRecord) -> bytes:
 
 
 def decode_record(data: bytes, where: str) -> LogRecord:
-    """Parse a record. Raises `LogCorrupt`, naming `where`, on anything unexpected."""
+    """Parse a record, also one of an older program.
+
+    Raises:
+        LogCorrupt: naming `where`, on anything unexpected, and on one of a newer program.
+    """
     try:
-        record = _DECODER.decode(data)
+        version = _VERSION.decode(data).version
+        if version == RECORD_VERSION:
+            return _DECODER.decode(data)
+        document = up_to_date(msgspec.json.decode(data), version, where)
+        return msgspec.convert(document, LogRecord)
     except msgspec.MsgspecError as error:
         msg = f"{where}: not a log record: {error}"
         raise LogCorrupt(msg) from error
-    if record.version != RECORD_VERSION:
-        msg = f"{where}: record version {record.version}, this program reads {RECORD_VERSION}"
-        raise LogCorrupt(msg)
-    return record
 
 
 def sha256_hex(data: bytes) -> str:

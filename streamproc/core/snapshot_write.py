@@ -16,7 +16,12 @@ late     the same by window number: late parts since the last cut
 
 `key` is a position in `cities` or `devices`; `window` a position in `windows`, in `retired`
 a name. Watermark keys that are not known any more are dropped on reading (`core.snapshot_read`).
+
+Nothing is copied as a whole: series, cells and late parts leave `CHUNK_ROWS` at a time, each chunk
+made when the one before has been written. The state must stand still until the last one is.
 """
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +53,39 @@ CELL_FLOATS = {
 }
 
 
+CHUNK_ROWS = 4_096
+"""A few MiB; 64 MiB where each sketch spans fifty binades, as no measured quantity does."""
+
+Chunks = Iterator[pa.Table]
+"""One table in pieces, all of one schema, at least one; may be gone through once."""
+
+
 def _nullable(values: I8) -> Column:
     return numbers(values, values == NONE)
 
 
 def export(state: State, keep: Keep) -> dict[str, pa.Table]:
-    """Return the tables; equal states give equal tables."""
+    """Return the whole tables; equal states give equal tables."""
+    return whole(stream(state, keep))
+
+
+def whole(chunks: Mapping[str, Chunks]) -> dict[str, pa.Table]:
+    """Return tables from their pieces."""
+    return {name: pa.concat_tables(list(parts)) for name, parts in chunks.items()}
+
+
+def stream(state: State, keep: Keep) -> dict[str, Chunks]:
+    """Return the tables in pieces, which are made as they are asked for."""
+    small = _small(state, keep)
+    return {
+        **{name: iter([table]) for name, table in small.items()},
+        "series": _series(state, keep),
+        "cells": _cells(state, keep),
+        "late": _late(state, keep),
+    }
+
+
+def _small(state: State, keep: Keep) -> dict[str, pa.Table]:
     table, windows = state.series, state.windows
     specs = [windows.windows[q] for q in keep.specs]
     return {
@@ -79,10 +111,13 @@ def export(state: State, keep: Keep) -> dict[str, pa.Table]:
         "devices": _devices(state, keep),
         "closed": _closed(state, keep),
         "retired": _retired(state, keep),
-        "series": _series(state, keep),
-        "cells": _cells(state, keep),
-        "late": _late(state, keep),
     }
+
+
+def _slices(count: int) -> Iterator[slice]:
+    """Yield places of chunks; one that is empty where there is nothing."""
+    for first in range(0, max(1, count), CHUNK_ROWS):
+        yield slice(first, min(count, first + CHUNK_ROWS))
 
 
 def _devices(state: State, keep: Keep) -> pa.Table:
@@ -149,9 +184,15 @@ def _retired(state: State, keep: Keep) -> pa.Table:
     )
 
 
-def _series(state: State, keep: Keep) -> pa.Table:
-    table, running = state.series, state.windows.state
+def _series(state: State, keep: Keep) -> Chunks:
     chosen = np.flatnonzero(keep.series)
+    device_ids = keep.device_ids
+    for part in _slices(len(chosen)):
+        yield _series_table(state, chosen[part], device_ids)
+
+
+def _series_table(state: State, chosen: I8, device_ids: I8) -> pa.Table:
+    table, running = state.series, state.windows.state
     line, depth = running.line, int(running.depth[0])
     count = line[chosen, words.RING_COUNT]
     first = line[chosen, words.RING_NEXT] - count
@@ -166,7 +207,7 @@ def _series(state: State, keep: Keep) -> pa.Table:
     kinds = pa.array(table.properties, pa.string())
     return pa.table(
         {
-            "device": pa.array(keep.device_ids[table.device[chosen]], pa.int32()),
+            "device": pa.array(device_ids[table.device[chosen]], pa.int32()),
             "property": kinds.take(pa.array(table.kind[chosen], pa.int32())),
             "last_us": numbers(line[chosen, words.HEARD_US]),
             "ring_us": pa.ListArray.from_arrays(offsets, numbers(ring_us)),
@@ -195,25 +236,34 @@ def _new_spec(state: State, keep: Keep) -> I8:
     return places
 
 
-def _cells(state: State, keep: Keep) -> pa.Table:
+def _cells(state: State, keep: Keep) -> Chunks:
     windows = state.windows
     slots = int(windows.specs.slots[0])
-    cells = windows.open_cells()
-    spec = _new_spec(state, keep)[windows.spec_of_slot()[cells % slots]]
-    series = keep.series_ids[cells // slots]
-    kept = (spec >= 0) & (series >= 0)
-    sketches = windows.sketches(windows.state.ints, cells[kept])
-    return _cell_table(
-        windows.state.ints[cells[kept]], spec[kept], series[kept], sketches
+    new_spec, series_ids = _new_spec(state, keep), keep.series_ids
+    spec_of_slot = windows.spec_of_slot()
+    found = windows.open_cells()
+    kept = (new_spec[spec_of_slot[found % slots]] >= 0) & (
+        series_ids[found // slots] >= 0
     )
+    found = found[kept]
+    for part in _slices(len(found)):
+        cells = found[part]
+        spec = new_spec[spec_of_slot[cells % slots]]
+        series = series_ids[cells // slots]
+        sketches = windows.sketches(windows.state.ints, cells)
+        yield _cell_table(windows.state.ints[cells], spec, series, sketches)
 
 
-def _late(state: State, keep: Keep) -> pa.Table:
+def _late(state: State, keep: Keep) -> Chunks:
     rows = state.windows.late_rows()
-    spec = _new_spec(state, keep)[rows.ints[words.SPEC]]
-    series = keep.series_ids[rows.ints[words.SERIES]]
-    assert (spec >= 0).all(), "late parts are cut before a window is taken out"
-    assert (series >= 0).all(), "late parts are cut before a series is taken out"
-    return _cell_table(
-        np.ascontiguousarray(rows.ints.T), spec, series, (rows.words, rows.ends)
-    )
+    new_spec, series_ids = _new_spec(state, keep), keep.series_ids
+    for part in _slices(len(rows)):
+        ints = rows.ints[:, part]
+        spec, series = new_spec[ints[words.SPEC]], series_ids[ints[words.SERIES]]
+        assert (spec >= 0).all(), "late parts are cut before a window is taken out"
+        assert (series >= 0).all(), "late parts are cut before a series is taken out"
+        first = int(rows.ends[part.start - 1]) if part.start else 0
+        ends = rows.ends[part] - first
+        last = int(ends[-1]) if len(ends) else 0
+        flat = rows.words[first : first + last]
+        yield _cell_table(np.ascontiguousarray(ints.T), spec, series, (flat, ends))

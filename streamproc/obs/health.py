@@ -1,8 +1,9 @@
 """Health as progress: is what waits being folded and committed? A pure judgement.
 
 *Healthy* means that a restart would not help: no partition has had records waiting without
-any progress for `stall_us`, and the service's timer runs. An unreachable broker, or a
-partition that was stopped to protect its data, is therefore not unhealthy, only not ready.
+any progress for `stall_us`, and the service's timer runs. An unreachable broker, a store that does
+not answer or is full, or a partition that was stopped to protect its data, is therefore not
+unhealthy, only not ready.
 *Ready* means in the group and everything assigned is flowing; a standby that was assigned
 nothing is ready, too.
 """
@@ -45,6 +46,7 @@ class Progress:
     _silent: str = ""
     _opening: set[str] = field(default_factory=set)
     _stopped: dict[str, str] = field(default_factory=dict)
+    _unstored: dict[str, str] = field(default_factory=dict)
     _places: dict[str, _Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,6 +70,18 @@ class Progress:
             for place in self._places.values():
                 place.moved_us = max(place.moved_us, self._beat_us)
         self._silent = problem
+
+    def store(self, source: str, problem: str, now_us: int) -> None:
+        """Note that a partition waits for the store; `problem` is empty once it goes on.
+
+        From then on what waits has its full time again.
+        """
+        if problem:
+            self._unstored[source] = problem
+        elif self._unstored.pop(source, None) is not None:
+            place = self._places.get(source)
+            if place is not None:
+                place.moved_us = max(place.moved_us, now_us)
 
     def opened(self, source: str, position: int, now_us: int) -> None:
         """Note that a partition is ours and restored up to `position`."""
@@ -101,6 +115,7 @@ class Progress:
     def released(self, source: str) -> None:
         """Forget a partition that is no longer ours."""
         self._places.pop(source, None)
+        self._unstored.pop(source, None)
 
     def stopped(self, source: str, why: str) -> None:
         """Note that a partition was stopped for good; a restart would meet the same."""
@@ -116,6 +131,10 @@ class Progress:
             waiting.append("not yet in the consumer group")
         if self._silent:
             waiting.append(f"broker: {self._silent}")
+        waiting += [
+            f"{source}: intake is paused: store: {problem}"
+            for source, problem in sorted(self._unstored.items())
+        ]
         waiting += [f"{source}: being restored" for source in sorted(self._opening)]
         for source, why in sorted(self._stopped.items()):
             waiting.append(f"{source}: stopped: {why}")
@@ -127,6 +146,8 @@ class Progress:
         found = []
         for source, place in sorted(self._places.items()):
             still_us = now_us - place.moved_us
+            if source in self._unstored:
+                continue
             if place.position < place.end and still_us > self.stall_us:
                 found.append(
                     f"{source}: {place.end - place.position} records wait, "

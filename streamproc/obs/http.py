@@ -6,7 +6,7 @@ and each is closed after one answer; nothing of a request is ever echoed or logg
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -30,26 +30,26 @@ class Answer:
     content_type: str = "text/plain; charset=utf-8"
 
 
-Route = Callable[[], Answer]
+Route = Callable[[], Answer | Awaitable[Answer]]
 
 
 def judged(judge: Callable[[], Judgement], *, ready: bool) -> Route:
     """Return the route of /readyz (`ready`) or /healthz: 200 or 503, with the reasons."""
+    return lambda: judgement(judge(), ready=ready)
 
-    def answer() -> Answer:
-        found = judge()
-        good = found.ready if ready else found.healthy
-        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-        document = {
-            "status": "ok" if good else "failing",
-            "healthy": found.healthy,
-            "ready": found.ready,
-            "reasons": list(found.reasons),
-        }
-        body = json.dumps(document, ensure_ascii=False).encode() + b"\n"
-        return Answer(body, status, "application/json")
 
-    return answer
+def judgement(found: Judgement, *, ready: bool) -> Answer:
+    """Return what /readyz (`ready`) or /healthz says."""
+    good = found.ready if ready else found.healthy
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    document = {
+        "status": "ok" if good else "failing",
+        "healthy": found.healthy,
+        "ready": found.ready,
+        "reasons": list(found.reasons),
+    }
+    body = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+    return Answer(body, status, "application/json")
 
 
 class Server:
@@ -72,6 +72,12 @@ class Server:
         """Start. Raises `OSError` where the address cannot be had."""
         self._server = await asyncio.start_server(
             self._serve, host, port, limit=HEAD_BYTES_MAX
+        )
+
+    async def listen_at(self, path: str) -> None:
+        """Start on a Unix socket. Raises `OSError` where the name cannot be had."""
+        self._server = await asyncio.start_unix_server(
+            self._serve, path, limit=HEAD_BYTES_MAX
         )
 
     async def close(self) -> None:
@@ -125,9 +131,9 @@ class Server:
             return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except asyncio.IncompleteReadError:
             return _plain(HTTPStatus.BAD_REQUEST)
-        return self._routed(head.split(b"\r\n", 1)[0].split(b" "))
+        return await self._routed(head.split(b"\r\n", 1)[0].split(b" "))
 
-    def _routed(self, words: list[bytes]) -> bytes:
+    async def _routed(self, words: list[bytes]) -> bytes:
         """Return the answer to a request line."""
         if len(words) != _WORDS or not words[2].startswith(b"HTTP/1."):
             return _plain(HTTPStatus.BAD_REQUEST)
@@ -138,6 +144,8 @@ class Server:
             return _plain(HTTPStatus.NOT_FOUND)
         try:
             answer = route()
+            if not isinstance(answer, Answer):
+                answer = await answer
         except Exception:  # noqa: BLE001  (a page must not take the service along)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _encoded(answer, with_body=words[0] == b"GET")
@@ -160,6 +168,39 @@ async def serve(
     server = Server(routes, timeout_s)
     await server.listen(host, port)
     return server
+
+
+async def serve_at(
+    path: str, routes: Mapping[str, Route], *, timeout_s: float = TIMEOUT_S
+) -> Server:
+    """Listen on a Unix socket: for another process of ours on this host.
+
+    Raises:
+        OSError: the name cannot be had.
+    """
+    server = Server(routes, timeout_s)
+    await server.listen_at(path)
+    return server
+
+
+async def ask(path: str, target: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Return the body of the answer of a server on a Unix socket, whatever its status.
+
+    Raises:
+        OSError: nobody listens, or the answer breaks off; `TimeoutError` is one, too.
+    """
+    async with asyncio.timeout(timeout_s):
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+            answer = await reader.read()
+        finally:
+            writer.close()
+    _, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
+        msg = "the answer breaks off"
+        raise ConnectionResetError(msg)
+    return body
 
 
 def _plain(status: HTTPStatus) -> bytes:

@@ -34,10 +34,16 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["json", "console"]
 
 
-def configure(level: Level, format: Format, stream: TextIO) -> None:  # noqa: A002  (the configuration's word)
+def configure(
+    level: Level,
+    format: Format,  # noqa: A002  (the configuration's word)
+    stream: TextIO,
+    worker: int | None = None,
+) -> None:
     """Send every log of the process to `stream`, from `level` on; replaces what was set.
 
-    `json` is for machines, `console` for people.
+    `json` is for machines, `console` for people. Where a supervisor runs several processes,
+    `worker` is the number of this one and part of every JSON line.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -46,6 +52,8 @@ def configure(level: Level, format: Format, stream: TextIO) -> None:  # noqa: A0
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if worker is not None and format == "json":
+        shared.append(_Numbered(worker))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -77,6 +85,22 @@ def configure(level: Level, format: Format, stream: TextIO) -> None:  # noqa: A0
     root.setLevel(level.upper())
     for chatty in ("aiokafka", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+class _Numbered:
+    """Puts the number of this process into every entry."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(
+        self,
+        logger: Any,  # noqa: ARG002  (structlog's signature)
+        method: str,  # noqa: ARG002
+        event: MutableMapping[str, Any],
+    ) -> MutableMapping[str, Any]:
+        event["worker"] = self._worker
+        return event
 
 
 def _renderer(format: Format) -> Processor:  # noqa: A002  (the configuration's word)

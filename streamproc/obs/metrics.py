@@ -100,6 +100,12 @@ class Metrics:
         self._in_flight = self._gauge(
             "in_flight_bytes", "Bytes fetched or buffered and not yet committed."
         )
+        self._holding = self._gauge(
+            "held_bytes",
+            "Bytes of memory between broker and store, by stage: fetched (not folded, or "
+            "still referred to), buffered (not committed), writing.",
+            ("stage",),
+        )
         self._lag = self._gauge("lag_records", "Records not yet folded.", _PARTITION)
         self._delay = self._gauge(
             "watermark_delay_seconds",
@@ -115,6 +121,10 @@ class Metrics:
         self._files = self._counter("files", "Parquet files published.", ("dataset",))
         self._file_bytes = self._counter(
             "file_bytes", "Bytes of Parquet published.", ("dataset",)
+        )
+        self._unstored = self._gauge(
+            "waiting_partitions",
+            "Partitions not read because the store takes no commit.",
         )
         self._fenced = self._counter(
             "fenced", "Times another owner had taken a partition over."
@@ -133,6 +143,14 @@ class Metrics:
         self._series = self._gauge("series", "Series in the state.", _PARTITION)
         self._open = self._gauge("open_windows", "Windows open.", _PARTITION)
         self._state = self._gauge("state_bytes", "Bytes of window state.", _PARTITION)
+        self._snapshot = self._gauge(
+            "snapshot_bytes", "Size of the newest snapshot.", _PARTITION
+        )
+        self._restore = self._gauge(
+            "expected_restore_seconds",
+            "Time a start would take to restore a partition now, about.",
+            _PARTITION,
+        )
         self._progress = self._gauge(
             "progress_timestamp_seconds", "Wall time of the last batch or commit."
         )
@@ -216,7 +234,8 @@ class Metrics:
         if self._watermarks.pop(origin, None) is None:
             return
         self._partitions.set(len(self._watermarks))
-        for gauge in (self._lag, self._series, self._open, self._state):
+        gauges = (self._lag, self._series, self._open, self._state)
+        for gauge in (*gauges, self._snapshot, self._restore):
             gauge.remove_by_labels(
                 {"topic": origin.topic, "partition": str(origin.partition)}
             )
@@ -228,6 +247,19 @@ class Metrics:
     def in_flight(self, size: int) -> None:
         """Note how many bytes are held that no commit covers."""
         self._in_flight.set(size)
+
+    def holding(self, fetched: int, buffered: int, writing: int) -> None:
+        """Note the bytes held before, in and behind the buffers."""
+        for stage, size in (
+            ("fetched", fetched),
+            ("buffered", buffered),
+            ("writing", writing),
+        ):
+            self._holding.labels(stage).set(size)
+
+    def unstored(self, partitions: int) -> None:
+        """Note how many partitions wait for the store."""
+        self._unstored.set(partitions)
 
     def watermarks(self, origin: TopicPartition, by_city: Mapping[str, int]) -> None:
         """Note the watermarks of a partition, µs since 1970."""
@@ -241,6 +273,12 @@ class Metrics:
         self._series.labels(*labels).set(series)
         self._open.labels(*labels).set(open_windows)
         self._state.labels(*labels).set(size)
+
+    def recovery(self, origin: TopicPartition, size: int, seconds: float) -> None:
+        """Note what a restart would cost: the snapshot's `size` in bytes, and the time."""
+        labels = (origin.topic, origin.partition)
+        self._snapshot.labels(*labels).set(size)
+        self._restore.labels(*labels).set(seconds)
 
     def _note_progress(self) -> None:
         self._progress.set(self._wall_us() / 1e6)

@@ -1,4 +1,4 @@
-"""Threads of one worker each: one for all that works on state, one for all that writes."""
+"""Threads: one for all that works on state, one for all that writes, some that open."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class Compute:
-    """Runs functions one after the other, off the event loop, in a thread called `name`.
+    """Runs functions off the event loop, in threads called `name`; with one, one by one.
 
     Kernels, Parquet and hashing release the GIL, so heartbeats go on meanwhile. A caller
     that is cancelled stops waiting; a function that has begun is finished all the same,
     and whatever comes next waits for it.
     """
 
-    def __init__(self, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, f"streamproc-{name}")
+    def __init__(self, name: str, threads: int = 1) -> None:
+        self._thread = ThreadPoolExecutor(threads, f"streamproc-{name}")
 
     async def __call__(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 
 from streamproc.core.values import AlertTransition, Emission, TopicPartition
-from streamproc.errors import WorldError
+from streamproc.errors import Unreachable, WorldError
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.parts import ServiceParts
 from streamproc.runtime.worker import Committed, PartitionWorker
@@ -88,10 +88,7 @@ class Departures:
         for name, box in self._boxes.items():
             box.put(origin, self._left(name, record.outbox, sent))
         self._released[origin] = record.n
-        if worker.unsent():
-            noting = asyncio.create_task(self.delivered(worker))
-            self._noting.add(noting)
-            noting.add_done_callback(self._noting.discard)
+        self._note(worker)
         self._hints[origin] = (record.next, record.n)
         running = self._hinting.get(origin)
         if running is None or running.done():
@@ -107,7 +104,14 @@ class Departures:
             return alerts
         return [a for a in alerts if (a.alert_id, a.transition) not in sent]
 
-    async def owned(self, worker: PartitionWorker) -> None:
+    def _note(self, worker: PartitionWorker) -> None:
+        """Note in its own time what has left: the store may be slow."""
+        if worker.unsent():
+            noting = asyncio.create_task(self.delivered(worker))
+            self._noting.add(noting)
+            noting.add_done_callback(self._noting.discard)
+
+    def owned(self, worker: PartitionWorker) -> None:
         """Send again what the log does not know to have left."""
         unsent = worker.unsent()
         self._released[worker.origin] = worker.head.n
@@ -115,8 +119,7 @@ class Departures:
         for box in self._boxes.values():
             box.forget(worker.origin)
             box.put(worker.origin, alerts)
-        if unsent:
-            await self.delivered(worker)
+        self._note(worker)
 
     async def delivered(self, worker: PartitionWorker) -> None:
         """Note beside the log that no alert of a partition is owed any more, if so.
@@ -128,7 +131,11 @@ class Departures:
             box.owes(worker.origin) for box in self._boxes.values()
         ):
             return
-        await self._writing(worker.note_sent, released)
+        try:
+            await self._writing(worker.note_sent, released)
+        except Unreachable as error:
+            # Only a hint: what is not noted is sent again under the same ids.
+            self._observer.failed("writing", "note_sent", str(error))
 
     def lost(self, origin: TopicPartition) -> None:
         """Forget a partition: whoever owns it next delivers."""

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Mapping
 
+from streamproc.core import compaction
 from streamproc.core.ports import Failpoint, no_failpoint
 from streamproc.errors import ConfigError
 
@@ -21,12 +22,17 @@ POINTS = (
     "publish.middle",
     "publish.after",
     "clean.before",
+    "squash.before",
+    "squash.after",
     "takeover.before",
     "takeover.after",
     "ack.before",
     "ack.after",
 )
-"""Every step that calls the failpoint, in the order of a partition's life."""
+"""Every step of a service that calls the failpoint, in the order of a partition's life.
+
+`core.compaction.POINTS` are those of a compactor.
+"""
 
 
 def failpoint_from(environment: Mapping[str, str]) -> Failpoint:
@@ -41,9 +47,10 @@ def failpoint_from(environment: Mapping[str, str]) -> Failpoint:
     if not wanted:
         return no_failpoint
     name, _, count = wanted.partition(":")
-    if name not in POINTS or not (count.isdigit() and int(count) > 0):
+    points = (*POINTS, *compaction.POINTS)
+    if name not in points or not (count.isdigit() and int(count) > 0):
         msg = (
-            f"{VARIABLE}={wanted!r}: give <step>:<count>, steps are {', '.join(POINTS)}"
+            f"{VARIABLE}={wanted!r}: give <step>:<count>, steps are {', '.join(points)}"
         )
         raise ConfigError(msg)
     left = int(count)

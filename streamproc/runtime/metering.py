@@ -41,6 +41,7 @@ class Metering(Observer):
         self._log = log
         self._now_us = monotonic_us
         self._held: dict[TopicPartition, int] = {}
+        self._unstored: set[TopicPartition] = set()
 
     def assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Log what the group gave us: a standby without a partition is in it, too."""
@@ -118,6 +119,26 @@ class Metering(Observer):
         self._progress.released(origin.source)
         self._log.info("partition released", source=origin.source)
 
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        """Log once that a partition waits for the store, and once that it goes on."""
+        self._progress.store(origin.source, problem, self._now_us())
+        if problem:
+            self._unstored.add(origin)
+            self._metrics.error("writing", "store")
+            self._log.warning(
+                "the store does not take a commit: intake is paused, nothing is lost",
+                source=origin.source,
+                message=problem,
+            )
+        elif origin in self._unstored:
+            self._unstored.discard(origin)
+            self._log.info("does not wait for the store any more", source=origin.source)
+        self._metrics.unstored(len(self._unstored))
+
+    def holding(self, fetched: int, buffered: int, writing: int) -> None:
+        """Pass on."""
+        self._metrics.holding(fetched, buffered, writing)
+
     def failed(self, stage: str, kind: str, message: str) -> None:
         """Count and log an error."""
         self._metrics.error(stage, kind)
@@ -137,3 +158,5 @@ class Metering(Observer):
             sum(processor.open_windows.values()),
             processor.state_bytes,
         )
+        recovery = worker.recovery
+        self._metrics.recovery(worker.origin, recovery.snapshot_bytes, recovery.seconds)

@@ -34,6 +34,12 @@ class Observer:
     def released(self, origin: TopicPartition) -> None:
         """Take note that a partition is no longer ours."""
 
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        """Take note that a partition waits for the store, or, if empty, goes on again."""
+
+    def holding(self, fetched: int, buffered: int, writing: int) -> None:
+        """Take note of the bytes that are held now: before, in, and behind the buffers."""
+
     def failed(self, stage: str, kind: str, message: str) -> None:
         """Take note of an error; `stage` is reading, processing or writing."""
 
@@ -78,6 +84,16 @@ class Observers(Observer):
         """Pass on."""
         for observer in self._all:
             observer.released(origin)
+
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        """Pass on."""
+        for observer in self._all:
+            observer.store(origin, problem)
+
+    def holding(self, fetched: int, buffered: int, writing: int) -> None:
+        """Pass on."""
+        for observer in self._all:
+            observer.holding(fetched, buffered, writing)
 
     def failed(self, stage: str, kind: str, message: str) -> None:
         """Pass on."""

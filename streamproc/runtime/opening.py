@@ -7,6 +7,7 @@ from streamproc.core.chain import Genesis
 from streamproc.core.fingerprint import fingerprint_of
 from streamproc.core.ports import Bounds, Source, StartAt, Store
 from streamproc.core.record import decode_record, topic_label
+from streamproc.core.replays import TOPIC_ID
 from streamproc.core.values import TopicPartition
 from streamproc.errors import SourceMismatch
 from streamproc.runtime.worker import PartitionWorker
@@ -60,7 +61,9 @@ def earlier_topic_ids(
         data = store.read(path)
         # A label may end in what looks like an id, so the record decides.
         record = None if data is None else decode_record(data, path)
-        if record is not None and record.topic == topic:
+        if record is None or record.topic_id.startswith(TOPIC_ID):
+            continue  # What was put back from quarantine is no topic that was deleted.
+        if record.topic == topic:
             found.add(record.topic_id)
     return sorted(found - {topic_id})
 
@@ -89,9 +92,32 @@ def refuse_recreated(topic: str, topic_id: str, earlier: Sequence[str]) -> None:
         msg = (
             f"{topic} was deleted and created anew: its id is {topic_id}, this job has "
             f"consumed {', '.join(earlier)}. What was left unread there is gone. "
-            "Accept the new topic in the configuration to go on; it gets a log of its own"
+            f"To go on: streamproc run CONFIG --accept-recreated {topic} (once); "
+            "the new topic is read from its beginning and gets a log of its own"
         )
         raise SourceMismatch(msg)
+
+
+def position_fault(origin: TopicPartition, position: int, bounds: Bounds) -> str | None:
+    """Return why a log cannot go on at `position`, and what to do; None where it can."""
+    place = f"{origin.topic} partition {origin.partition}"
+    if position < bounds.begin:
+        return (
+            f"{place}: the log continues at offset {position}, the broker serves "
+            f"[{bounds.begin}, {bounds.end}): {bounds.begin - position} offsets were "
+            "removed (retention, delete-records) before they were read. To go on "
+            f"without them: streamproc accept-gap CONFIG --topic {origin.topic} "
+            f"--partition {origin.partition} --from {position} --to {bounds.begin} "
+            "--reason …"
+        )
+    if position > bounds.end:
+        return (
+            f"{place}: the log continues at offset {position}, the broker serves "
+            f"[{bounds.begin}, {bounds.end}): the topic ends before what was consumed. "
+            "It was truncated (an unclean election). Nothing can be accepted for this "
+            "log: read the topic under another job name, or create it anew"
+        )
+    return None
 
 
 async def check_source(source: Source, worker: PartitionWorker, bounds: Bounds) -> None:
@@ -104,17 +130,19 @@ async def check_source(source: Source, worker: PartitionWorker, bounds: Bounds) 
     Raises:
         SourceMismatch: the position is out of bounds, or the last record is another one.
     """
-    place = f"{worker.origin.source} offset {worker.position}"
-    if not bounds.begin <= worker.position <= bounds.end:
-        msg = (
-            f"{place}: the broker has [{bounds.begin}, {bounds.end}); "
-            "retention or a recreated topic has overtaken the log"
-        )
-        raise SourceMismatch(msg)
+    fault = position_fault(worker.origin, worker.position, bounds)
+    if fault is not None:
+        raise SourceMismatch(fault, source=worker.origin.source)
     known = worker.head.fingerprint
     if known is None or known.offset < bounds.begin:
         return
     found = await source.read_one(worker.origin, known.offset)
     if len(found) and fingerprint_of(found, 0) != known:
-        msg = f"{place}: record {known.offset} is not the one that was consumed"
-        raise SourceMismatch(msg)
+        msg = (
+            f"{worker.origin.topic} partition {worker.origin.partition}: the record at "
+            f"offset {known.offset} is not the one that was consumed; the topic was "
+            "truncated (an unclean election) and written anew, so records that are "
+            "published are no longer in it. Nothing can be accepted for this log: read "
+            "the topic under another job name, or create it anew"
+        )
+        raise SourceMismatch(msg, source=worker.origin.source)

@@ -8,7 +8,7 @@ stream's schema carries the table's name under the metadata key `streamproc.tabl
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
@@ -16,24 +16,15 @@ import pyarrow as pa
 
 from streamproc.core.chain import Draft, Genesis, Head, LogIdentity
 from streamproc.core.definition import Definition
-from streamproc.core.effects import (
-    Create,
-    Delete,
-    Effect,
-    List,
-    Publish,
-    Reached,
-    Read,
-    Replace,
-    Settle,
-    Stage,
-    Steps,
-)
+from streamproc.core.effects import Steps
 from streamproc.core.ports import Failpoint, Store, no_failpoint
 from streamproc.core.protocol import LogSession
 from streamproc.core.record import LogRecord, SnapshotRef, file_stem
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping
+from streamproc.core.state_versions import up_to_date
 from streamproc.core.values import OffsetSpan
-from streamproc.errors import LogCorrupt
+from streamproc.errors import Fenced, LogCorrupt, StoreFault, Unreachable
+from streamproc.runtime.steps import run_steps
 
 __all__ = ["Draft", "Genesis", "Head", "LogIdentity", "PartitionLog"]
 
@@ -46,7 +37,8 @@ class PartitionLog:
     """The commit log of one partition, from S1 to S11 (EXACTLY_ONCE.md 1.2).
 
     The order is `open`, then per commit: `staging`, files, `stage_snapshot` where due,
-    `commit`, `publish`, `clean`. Once a method has raised, only `open` may be called.
+    `commit`, `publish`, `clean`. Once a method has raised, only `open` may be called, but after
+    `Unreachable` that method once more.
 
     Args:
         store: where everything lives.
@@ -55,6 +47,7 @@ class PartitionLog:
         new_attempt: returns a name that was never returned before, in any process; at
             least its first 8 characters go into file names.
         failpoint: called with the name of each step.
+        keeping: how much of the log stays as it is.
     """
 
     def __init__(
@@ -64,10 +57,11 @@ class PartitionLog:
         identity: LogIdentity,
         new_attempt: Callable[[], str],
         failpoint: Failpoint = no_failpoint,
+        keeping: Housekeeping = HOUSEKEEPING,
     ) -> None:
         self._store = store
         self._failpoint = failpoint
-        self._session = LogSession(folder, identity, new_attempt)
+        self._session = LogSession(folder, identity, new_attempt, keeping)
 
     @property
     def head(self) -> LogRecord:
@@ -89,6 +83,14 @@ class PartitionLog:
         """
         return self._run(self._session.open(definition, genesis))
 
+    def peek(self) -> LogRecord | None:
+        """Return the newest record without taking anything over, None where there is no log.
+
+        Raises:
+            LogCorrupt: the log does not hold together.
+        """
+        return self._run(self._session.peek())
+
     def records_since_snapshot(self) -> tuple[LogRecord, ...]:
         """Return what a refold needs on top of `head.snapshot`, in order.
 
@@ -102,18 +104,20 @@ class PartitionLog:
         return self._run(self._session.definition(sha256))
 
     def read_snapshot(self, ref: SnapshotRef) -> dict[str, pa.Table]:
-        """Return the tables `stage_snapshot` was given.
+        """Return the tables `stage_snapshot` was given, as this version writes them.
 
         Raises:
-            LogCorrupt: missing, changed, or of another state version.
+            LogCorrupt: missing, changed, or of a state version there is no way from.
             Fenced: a newer owner has replaced it.
         """
         data = self._run(self._session.read_snapshot(ref))
         try:
-            return read_tables(data)
+            tables = read_tables(data)
         except pa.ArrowInvalid as error:
             msg = f"{ref.path}: not a snapshot: {error}"
             raise LogCorrupt(msg) from error
+        current = self._session.identity.state_version
+        return dict(up_to_date(tables, ref.state_version, ref.path, current))
 
     def staging(self) -> str:
         """Return a fresh folder for the files of record n+1; raises `Fenced` when over."""
@@ -125,8 +129,13 @@ class PartitionLog:
         attempt = self._session.attempt
         return file_stem(mine.topic, mine.partition, self.head.n + 1, span, attempt)
 
-    def stage_snapshot(self, tables: Mapping[str, pa.Table]) -> SnapshotRef:
-        """Write a snapshot for record n+1, durably; its `next` is set by `commit`."""
+    def stage_snapshot(
+        self, tables: Mapping[str, pa.Table | Iterable[pa.Table]]
+    ) -> SnapshotRef:
+        """Write a snapshot for record n+1, durably; its `next` is set by `commit`.
+
+        Tables in pieces are written piece by piece.
+        """
         digest = hashlib.sha256()
 
         def write(name: str) -> None:
@@ -141,9 +150,14 @@ class PartitionLog:
         Raises:
             Fenced: another owner wrote record n+1; our staging is gone.
             StoreFault: the store failed.
-            Unreachable: it is not known whether the record was created.
+            Unreachable: it is not known whether the record was created. The same draft
+                may be given again, and nothing else be asked of the log before.
         """
-        return self._run(self._session.commit(draft))
+        try:
+            return self._run(self._session.commit(draft))
+        except Unreachable:
+            self._session.try_again()
+            raise
 
     def publish(self) -> None:
         """Give every committed file its final name, durably (S9). Idempotent."""
@@ -165,39 +179,22 @@ class PartitionLog:
         """Return whether the newest record in the store is our own head ("keep hot")."""
         return self._run(self._session.still_ours())
 
-    def _run(self, steps: Steps[T]) -> T:
-        answer: Any = None
-        while True:
-            try:
-                effect = steps.send(answer)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            answer = self._perform(effect)
+    def reading(self, read: Callable[[], T]) -> T:
+        """Return what `read` makes of published files that records since the snapshot name.
 
-    def _perform(  # noqa: PLR0911  (one arm per effect)
-        self, effect: Effect
-    ) -> Any:
-        store = self._store
-        match effect:
-            case Reached(name):
-                return self._failpoint(name)
-            case Create(path, data):
-                return store.create(path, data)
-            case Read(path):
-                return store.read(path)
-            case List(folder):
-                return store.list(folder)
-            case Stage(path, content):
-                return store.stage(path, content)
-            case Publish(staged, final, size, sha256):
-                return store.publish(staged, final, size, sha256)
-            case Settle():
-                return store.settle()
-            case Replace(path, data):
-                return store.replace(path, data)
-            case Delete(path):
-                return store.delete(path)
+        Raises:
+            Fenced: it failed, and a newer owner has taken over: after that one's snapshot,
+                compaction may have replaced what we still wanted.
+        """
+        try:
+            return read()
+        except StoreFault as error:
+            if self.still_ours():
+                raise
+            raise Fenced(str(error)) from error
+
+    def _run(self, steps: Steps[T]) -> T:
+        return run_steps(steps, self._store, self._failpoint)
 
 
 class _Hashing:
@@ -217,13 +214,23 @@ class _Hashing:
         self._file.flush()
 
 
-def write_tables(tables: Mapping[str, pa.Table], file: Any) -> None:
-    """Write a snapshot's tables to a file-like object; `read_tables` is the inverse."""
-    for name, table in tables.items():
-        metadata = {**(table.schema.metadata or {}), _TABLE_KEY: name.encode()}
-        named = table.replace_schema_metadata(metadata)
-        with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), named.schema) as stream:
-            stream.write_table(named)
+def write_tables(
+    tables: Mapping[str, pa.Table | Iterable[pa.Table]], file: Any
+) -> None:
+    """Write a snapshot's tables to a file-like object; `read_tables` is the inverse.
+
+    Of a table in pieces, only one is held at a time.
+    """
+    for name, given in tables.items():
+        pieces = iter([given] if isinstance(given, pa.Table) else given)
+        first = next(pieces)
+        metadata = {**(first.schema.metadata or {}), _TABLE_KEY: name.encode()}
+        schema = first.schema.with_metadata(metadata)
+        with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), schema) as stream:
+            stream.write_table(first)
+            del first
+            for piece in pieces:
+                stream.write_table(piece)
 
 
 def read_tables(data: bytes) -> dict[str, pa.Table]:

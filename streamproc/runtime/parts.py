@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streamproc.core.definition import Definition
-from streamproc.core.flush import BufferPolicy
+from streamproc.core.flush import MEBIBYTE, BufferPolicy
 from streamproc.core.ports import (
     AlertSink,
     Clock,
@@ -29,7 +29,8 @@ class ServiceOptions:
     `until_end`: stop at the end offsets seen when each partition was first opened;
     `close`: then close every open window by a logged decision. `accept_recreated`: topics
     that may have been deleted and created anew since their log was written. `buffer`:
-    what all partitions may hold together.
+    what all partitions may hold together. `bytes_max`: with what is fetched besides.
+    `weights`: city to its share of the intake.
     """
 
     start: Start = field(default_factory=Start)
@@ -41,6 +42,8 @@ class ServiceOptions:
     max_rate: float | None = None
     accept_recreated: frozenset[str] = frozenset()
     buffer: BufferPolicy = field(default_factory=BufferPolicy)
+    bytes_max: int = 768 * MEBIBYTE
+    weights: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ FILE_TOPIC_ID = "file"
 
 @dataclass(frozen=True, slots=True)
 class ReplayParts:
-    """What the composition root hands in."""
+    """What the composition root hands in; `topic_id` and `begin` are of the logs written."""
 
     make_worker: Callable[[TopicPartition, str], PartitionWorker]
     decoder_for: Callable[[str], Decoder]
@@ -36,6 +36,8 @@ class ReplayParts:
     observer: Observer
     max_rate: float | None = None
     buffer: BufferPolicy = field(default_factory=BufferPolicy)
+    topic_id: str = FILE_TOPIC_ID
+    begin: Callable[[TopicPartition], Genesis] = lambda _: Genesis(0, "files")
 
 
 class Replay:
@@ -61,8 +63,9 @@ class Replay:
         worker = self._workers.get(origin)
         if worker is None:
             began_us = self._parts.clock.monotonic_us()
-            worker = self._parts.make_worker(origin, FILE_TOPIC_ID)
-            committed = worker.open(self._parts.definition, lambda: Genesis(0, "files"))
+            worker = self._parts.make_worker(origin, self._parts.topic_id)
+            begin = self._parts.begin
+            committed = worker.open(self._parts.definition, lambda: begin(origin))
             self._workers[origin] = worker
             if committed is not None:
                 self._parts.observer.committed(worker, committed)

@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-Tasks share the event loop. *Intake* asks the source for batches and advances the workers.
-The read call waits without a timeout during a rebalance, so no timer may live in it: the
-*ticker* commits by age, and the *watch* asks for end offsets, which may take a broker's
-timeout, and judges silence. Each *outbox* delivers committed alerts. All work on a worker's
+Tasks share the event loop. The intake asks the source for batches (`Intake` says of whom) and
+advances the workers. The read call waits without a timeout during a rebalance, so no timer may
+live in it: the *ticker* commits by age, and the *watch* asks for end offsets, which may take a
+broker's timeout, and judges silence. Each *outbox* delivers committed alerts. All work on a worker's
 state happens on one compute thread and under `Ownership.turn`; what is complete is written on
 another.
 
@@ -15,20 +15,19 @@ first fault once none is left, or at the end.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Decoder
 from streamproc.core.values import Emission, Records, TimerDecision, TopicPartition
-from streamproc.errors import SourceMismatch, Unreachable
+from streamproc.errors import Forbidden, SourceMismatch, Unreachable
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.departures import Departures
+from streamproc.runtime.intake import Intake
 from streamproc.runtime.ownership import Ownership
 from streamproc.runtime.pace import Pace
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
+from streamproc.runtime.sleeping import cancel_all, sleep_unless
 from streamproc.runtime.worker import PartitionWorker
-
-FETCH_TIMEOUT_MS = 200
 
 QUESTION_S = 3.0
 """How long the end waits for a question to the broker: cut off, it would leak a connection."""
@@ -49,6 +48,7 @@ class Service:
         self._owner = Ownership(
             parts, options, self._compute, self._writing, self._departures
         )
+        self._intake_of = Intake(parts, options, self._owner)
         self._pace = Pace(options.max_rate)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -97,7 +97,7 @@ class Service:
             await self._until_over(intake, [*timers, *others[:-1]])
             await self._finish(timers)
         finally:
-            await _cancel([*timers, *others])
+            await cancel_all([*timers, *others])
             await self._source.stop()
             await self._owner.close()
             await self._departures.close()
@@ -122,9 +122,10 @@ class Service:
 
     async def _intake(self) -> None:
         while not self._stopping.is_set():
-            await self._owner.open_fresh()
-            for records in await self._fetch():
-                await self._advance(records)
+            self._owner.open_fresh()
+            await self._commit_what_waited()
+            for worker, records in await self._read():
+                await self._advance(worker, records)
             if self._options.until_end and self._owner.at_end:
                 if self._owner.empty_handed:
                     self._observer.failed(
@@ -133,23 +134,31 @@ class Service:
                 return
             self._owner.raise_if_nothing_is_left()
 
-    async def _fetch(self) -> Sequence[Records]:
+    async def _read(self) -> Sequence[tuple[PartitionWorker, Records]]:
         try:
-            return await self._source.fetch(FETCH_TIMEOUT_MS)
+            return await self._intake_of.read()
         except SourceMismatch as error:
             if not error.source:
                 raise
             await self._owner.overtaken(error)
             return ()
+        except Forbidden as error:
+            if not error.topic:
+                raise
+            await self._owner.forbidden(error)
+            return ()
 
-    async def _advance(self, records: Records) -> None:
-        worker = self.workers.get(records.origin)
-        if worker is None:
+    async def _advance(self, worker: PartitionWorker, records: Records) -> None:
+        """Fold a batch piece by piece; what must wait is kept for later."""
+        if self.workers.get(records.origin) is not worker:
             return
         for part in self._pace.slices(records):
+            if self._intake_of.must_wait(worker):
+                self._intake_of.keep(worker, records, part.span.start)
+                return
             pause_s = self._pace.wait_s(self._clock.monotonic_us(), len(part))
             if pause_s > 0:
-                await self._sleep_until(pause_s, self._stopping)
+                await sleep_unless(self._clock, pause_s, self._stopping)
             if self._stopping.is_set():
                 return
             decoder = self._parts.decoder_for(records.origin.topic)
@@ -157,6 +166,10 @@ class Service:
                 return
             async with self._owner.turn:
                 if self.workers.get(records.origin) is not worker:
+                    return
+                if self._owner.writes.exclusive(worker.origin):
+                    # The ticker or the watch was faster than we.
+                    self._intake_of.keep(worker, records, part.span.start)
                     return
                 await self._step(worker, decoder, part)
 
@@ -181,8 +194,10 @@ class Service:
         return worker.step(records, decoder.decode(records))
 
     async def _commit_if_due(self, worker: PartitionWorker) -> None:
-        """Under the turn."""
+        """Under the turn; behind a commit under way nothing begins."""
         if self.workers.get(worker.origin) is not worker:
+            return
+        if self._owner.writes.busy(worker.origin):
             return
         reason = worker.due()
         if reason is not None:
@@ -191,16 +206,26 @@ class Service:
     async def _commit_if_full(self) -> None:
         """Under the turn: commit whoever holds most while all hold too much together.
 
-        Half of the bound is for what is being written beside; only if both halves are full
-        is it waited for.
+        Half of the bound is for what is being written beside. Whose last commit is under way
+        is passed over: intake stops before the bound.
         """
-        owner, buffer = self._owner, self._options.buffer
-        held = {origin: worker.held_bytes for origin, worker in self.workers.items()}
-        if buffer.fullest({**held, None: owner.frozen_bytes}) is not None:
-            await owner.all_settled()
-        fullest = buffer.halved.fullest(held)
-        if fullest is not None and fullest in self.workers:
-            await owner.flush(self.workers[fullest], FlushReason.BUFFER)
+        writes = self._owner.writes
+        held = self._intake_of.buffered()
+        if self._options.buffer.halved.fullest(held) is None:
+            return
+        free = {o: size for o, size in held.items() if size and not writes.busy(o)}
+        if free:
+            fullest = max(free, key=lambda origin: free[origin])
+            await self._owner.flush(self.workers[fullest], FlushReason.BUFFER)
+
+    async def _commit_what_waited(self) -> None:
+        """Commit spans that became due behind a commit that is done by now."""
+        for origin in self._owner.writes.take_ended():
+            worker = self.workers.get(origin)
+            if worker is not None:
+                async with self._owner.turn:
+                    await self._commit_if_due(worker)
+                    await self._commit_if_full()
 
     async def _delivered(self, origin: TopicPartition) -> None:
         worker = self.workers.get(origin)
@@ -212,23 +237,14 @@ class Service:
     async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
         tick_s = self._options.tick_us / 1e6
         while not self._ended.is_set():
-            await self._sleep_until(tick_s, self._ended)
+            await sleep_unless(self._clock, tick_s, self._ended)
             if not self._ended.is_set():
                 await action()
 
-    async def _sleep_until(self, seconds: float, event: asyncio.Event) -> None:
-        """Sleep, but not beyond the event."""
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._clock.sleep(seconds)),
-            asyncio.create_task(event.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancel(waits)
-
     async def commit_old(self) -> None:
-        """Commit every span that is old enough: the ticker's work."""
+        """Commit every span that is old enough, and look after the rest: the ticker's work."""
+        self._owner.writes.look()
+        self._intake_of.report()
         for worker in list(self.workers.values()):
             async with self._owner.turn:
                 await self._commit_if_due(worker)
@@ -257,10 +273,12 @@ class Service:
                 return
             if worker.position < bounds.end or self._stopping.is_set():
                 return
+            if self._owner.writes.busy(worker.origin):
+                return  # the next tick asks again
             timers = await self._propose(worker, frozenset(map(_key, proposed)))
             if timers:
                 await self._compute(worker.decide, timers)
-                await self._owner.commit(worker, FlushReason.TIMER)
+                await self._owner.flush(worker, FlushReason.TIMER)
 
     async def _proposals(
         self, worker: PartitionWorker, among: "frozenset[_Key] | None"
@@ -268,6 +286,8 @@ class Service:
         async with self._owner.turn:
             if self.workers.get(worker.origin) is not worker:
                 return ()
+            if self._owner.writes.exclusive(worker.origin):
+                return ()  # its state is being written
             return await self._propose(worker, among)
 
     async def _propose(
@@ -286,7 +306,7 @@ class Service:
                 await asyncio.wait(timers, timeout=QUESTION_S)
                 async with self._owner.turn:
                     # Under the turn they are not in the middle of anything.
-                    await _cancel(timers)
+                    await cancel_all(timers)
                     for worker in list(self.workers.values()):
                         await self._finish_partition(worker)
                 await self._departures.drained()
@@ -297,6 +317,8 @@ class Service:
             )
 
     async def _finish_partition(self, worker: PartitionWorker) -> None:
+        if not await self._owner.settled(worker):
+            return
         if self._options.close and not self._stopping.is_set():
             timers = await self._compute(worker.finals)
             await self._compute(worker.decide, timers)
@@ -308,9 +330,3 @@ _Key = tuple[str, str, str | None]
 
 def _key(timer: TimerDecision) -> _Key:
     return timer.kind, timer.city, timer.device
-
-
-async def _cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

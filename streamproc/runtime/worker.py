@@ -13,18 +13,19 @@ A commit is the only way out, in two halves. `freeze` ends the open span: late p
 the state is taken where a snapshot is due, and nothing of the span changes any more. `write`
 makes it durable: staging, record, publishing, cleaning (S6-S9, S11). What it returns may leave
 the process (S10), and not before. The next span may be folded while one is written; there is
-never a second one on its way, and if a write fails everything folded since is void.
+never a second one on its way. A write that fails because nobody answers, or for want of room, may
+be tried again and goes on where it was; after any other failure everything folded since is void.
 
 Timer decisions are always the last thing of a span and committed with it at once, so that
 no record is ever folded on top of a decision that a crash could take back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
 import pyarrow as pa
-from msgspec.structs import replace
 
 from streamproc.core.definition import Definition
 from streamproc.core.fingerprint import fingerprint_of
@@ -32,7 +33,6 @@ from streamproc.core.flush import FlushPolicy, FlushReason, SnapshotPolicy
 from streamproc.core.ports import (
     Clock,
     Failpoint,
-    StagedFile,
     Store,
     TableWriter,
     no_failpoint,
@@ -42,13 +42,12 @@ from streamproc.core.record import (
     FileEntry,
     Fingerprint,
     InputPlan,
-    Kind,
     LogRecord,
     RecordCounts,
-    SnapshotRef,
 )
+from streamproc.core.restoring import Recovery
+from streamproc.core.snapshot_write import Chunks
 from streamproc.core.values import (
-    AlertTransition,
     Decoded,
     Emission,
     OffsetSpan,
@@ -56,7 +55,11 @@ from streamproc.core.values import (
     TimerDecision,
     TopicPartition,
 )
+from streamproc.errors import Unreachable, WorldError
 from streamproc.runtime.partition_log import Draft, Genesis, PartitionLog
+from streamproc.runtime.span import Committed, Frozen, OpenSpan, draft_of
+
+__all__ = ["Committed", "Frozen", "PartitionWorker", "WorkerOptions", "WorkerTools"]
 
 ReadingsReader = Callable[[Sequence[FileEntry]], pa.Table]
 """Reads published `readings` files back as ROUTED_READING, sorted by (offset, ordinal)."""
@@ -90,59 +93,6 @@ class WorkerTools:
     failpoint: Failpoint = no_failpoint
 
 
-@dataclass(slots=True)
-class _Open:
-    """What the open span has seen so far; thrown away at every commit."""
-
-    start: int
-    opened_us: int | None = None
-    counts: RecordCounts = field(default_factory=RecordCounts)
-    timers: list[TimerDecision] = field(default_factory=list)
-    outbox: list[AlertTransition] = field(default_factory=list)
-    alerts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A span that is complete and not yet durable, with all that its commit needs."""
-
-    span: OffsetSpan
-    reason: FlushReason
-    writer: TableWriter
-    content: _Open
-    snapshot: Mapping[str, pa.Table] | None
-    watermarks: Mapping[str, int]
-    fingerprint: Fingerprint | None
-    inputs: tuple[InputPlan, ...]
-    definition: str
-
-    @property
-    def kind(self) -> Kind:
-        """Return what the log calls it."""
-        if self.reason is FlushReason.CONFIG:
-            return "config"
-        if len(self.span) > 0 or not self.content.timers:
-            return "commit"
-        final = any(timer.kind == "final" for timer in self.content.timers)
-        return "final" if final else "timer"
-
-    @property
-    def held_bytes(self) -> int:
-        """Return the size of what is to be written."""
-        return self.writer.buffered()[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A durable commit: its record, what may now leave, and what it cost."""
-
-    record: LogRecord
-    reason: FlushReason
-    files: int
-    alerts: int
-    seconds: float
-
-
 class PartitionWorker:
     """The state of one assigned partition.
 
@@ -168,7 +118,7 @@ class PartitionWorker:
         self._processor: PartitionProcessor | None = None
         self._writer: TableWriter | None = None
         self._definition: Definition | None = None
-        self._open = _Open(start=0)
+        self._open = OpenSpan(start=0)
         self._position = 0
         self._fingerprint: Fingerprint | None = None
         self._inputs: tuple[InputPlan, ...] = ()
@@ -197,6 +147,12 @@ class PartitionWorker:
         """Return the newest record of our log."""
         return self._log.head
 
+    @property
+    def recovery(self) -> Recovery:
+        """Return what a restart would have to read: the newest snapshot, and what follows it."""
+        ref = self.head.snapshot
+        return Recovery(0 if ref is None else ref.size, self._snapshot_rows)
+
     # --- becoming the owner -------------------------------------------------------
 
     def open(
@@ -213,7 +169,7 @@ class PartitionWorker:
         self._fingerprint = head.fingerprint
         self._inputs = head.inputs
         self._restore(head)
-        self._open = _Open(start=head.next)
+        self._open = OpenSpan(start=head.next)
         if head.definition == definition.sha256():
             return None
         return self._reconfigure(definition)
@@ -238,7 +194,8 @@ class PartitionWorker:
         """Do again, without emitting, what `record` did to the state; order as in `commit`."""
         files = [entry for entry in record.files if entry.dataset == "readings"]
         if files:
-            self.processor.refold(self._read_readings(files))
+            rows = self._log.reading(lambda: self._read_readings(files))
+            self.processor.refold(rows)
             self._snapshot_rows += record.counts.readings
         for timer in record.timers:
             self.processor.take(timer, now_us)
@@ -382,59 +339,63 @@ class PartitionWorker:
             inputs=self._inputs,
             definition=definition or head.definition,
         )
-        self._open = _Open(start=self._position)
+        self._open = OpenSpan(start=self._position)
         self._begin(self._definition)
         return frozen
 
     def write(self, frozen: Frozen) -> Committed:
-        """Make a frozen span durable and visible. Raises as `commit` does."""
+        """Make a frozen span durable and visible. Raises as `commit` does.
+
+        After `Unreachable` it may be called again with the same span, as often as it takes:
+        what is staged or committed by then is not done twice, and a record whose creation
+        is not known is asked for again under the same attempt.
+        """
         began_us = self._clock.monotonic_us()
-        log, span = self._log, frozen.span
-        staging = log.staging()
-        files = frozen.writer.write(self._store, staging, log.stem(span), span)
-        snapshot = None
-        if frozen.snapshot is not None:
-            snapshot = log.stage_snapshot(frozen.snapshot)
-        record = log.commit(_draft(frozen, files, snapshot))
+        log, done = self._log, frozen.progress
+        if done.record is None:
+            done.draft = done.draft or self._stage(frozen)
+            done.record = log.commit(done.draft)
         log.publish()
         log.clean()
         seconds = (self._clock.monotonic_us() - began_us) / 1e6
-        return Committed(
-            record, frozen.reason, len(files), frozen.content.alerts, seconds
-        )
+        files, alerts = len(done.files or ()), frozen.content.alerts
+        return Committed(done.record, frozen.reason, files, alerts, seconds)
 
-    def _snapshot_if_due(self, reason: FlushReason) -> Mapping[str, pa.Table] | None:
+    def _stage(self, frozen: Frozen) -> Draft:
+        """Make files and snapshot durable (S6). Files that are not all there leave again."""
+        log, span, done = self._log, frozen.span, frozen.progress
+        if done.files is None:
+            staging = log.staging()
+            try:
+                done.files = tuple(
+                    frozen.writer.write(self._store, staging, log.stem(span), span)
+                )
+            except Unreachable:
+                with suppress(WorldError):
+                    for file in self._store.list(staging):
+                        self._store.delete(file.path)
+                raise
+        snapshot = None
+        if frozen.snapshot is not None:
+            snapshot = log.stage_snapshot(frozen.snapshot())
+        # An upload may fail as late as here; what is not on its way any more is there.
+        self._store.settle()
+        return draft_of(frozen, done.files, snapshot)
+
+    def _snapshot_if_due(
+        self, reason: FlushReason
+    ) -> Callable[[], Mapping[str, Chunks]] | None:
         now_us = self._clock.monotonic_us()
         rows = self._snapshot_rows + self._open.counts.readings
         due = reason in (
             FlushReason.CONFIG,
             FlushReason.DRAIN,
         ) or self._options.snapshot.due(rows=rows, age_us=now_us - self._snapshot_us)
+        if reason is FlushReason.REVOKE:
+            size = self.processor.state_bytes
+            due = due or self._options.snapshot.worth(rows=rows, state_bytes=size)
         if not due:
             self._snapshot_rows = rows
             return None
         self._snapshot_us, self._snapshot_rows = now_us, 0
-        return self.processor.snapshot()
-
-
-def _draft(
-    frozen: Frozen, files: Sequence[StagedFile], snapshot: SnapshotRef | None
-) -> Draft:
-    counts = frozen.content.counts
-    return Draft(
-        kind=frozen.kind,
-        next=frozen.span.end,
-        files=tuple(files),
-        counts=replace(
-            counts,
-            skipped=len(frozen.span) - counts.records,
-            aggregates=sum(f.rows for f in files if f.dataset == "aggregates"),
-        ),
-        snapshot=snapshot,
-        watermarks=frozen.watermarks,
-        timers=tuple(frozen.content.timers),
-        outbox=tuple(frozen.content.outbox),
-        fingerprint=frozen.fingerprint,
-        inputs=frozen.inputs,
-        definition=frozen.definition,
-    )
+        return self.processor.snapshot_chunks

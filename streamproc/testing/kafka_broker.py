@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,11 +35,11 @@ from streamproc.testing.guarded_process import GuardedProcess, answers
 VERSION: Final = "4.4.0"
 
 _CHECKOUT: Final = Path(streamproc.__file__).parents[1]
+STOP_S: Final = 20.0
 _START_S: Final = 60.0
-_STOP_S: Final = 20.0
 _TRIES: Final = 3
 
-_LOG4J: Final = """<?xml version="1.0" encoding="UTF-8"?>
+LOG4J: Final = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="ERROR">
   <Appenders><Console name="out"><PatternLayout pattern="%d %p %m (%c)%n"/></Console></Appenders>
   <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers>
@@ -143,6 +144,38 @@ def _download(libs: Path) -> None:
         raise KafkaUnavailable(msg)
 
 
+def java_command(classpath: str, folder: Path) -> list[str]:
+    """Return the beginning of a command that runs one of the broker's classes."""
+    java = shutil.which("java")
+    assert java is not None, "jars() has looked for it"
+    small = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}"
+    return [java, *small, logging, "-cp", classpath]
+
+
+def format_storage(
+    classpath: str, folder: Path, properties: Path, users: Mapping[str, str]
+) -> None:
+    """Format one node's storage, with SCRAM-SHA-512 passwords of `users`.
+
+    Raises:
+        KafkaUnavailable: the tool refused; the message has its words.
+    """
+    tool = ["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk"]
+    known = []
+    for name, password in users.items():
+        known += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
+    done = subprocess.run(  # noqa: S603 (java, with our own files)
+        [*java_command(classpath, folder), *tool, "-c", properties, *known],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        msg = f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}"
+        raise KafkaUnavailable(msg)
+
+
 class ApacheKafka:
     """One node with its data below `folder`; as a context manager it is stopped at the end.
 
@@ -242,7 +275,7 @@ class ApacheKafka:
         if self._running is not None:
             self._running.process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._running.process.wait(_STOP_S)
+                self._running.process.wait(STOP_S)
         self.kill()
 
     def kill(self) -> None:
@@ -257,8 +290,10 @@ class ApacheKafka:
         """Choose ports, write the configuration, format the storage."""
         shutil.rmtree(self._folder / "data", ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "log4j2.xml").write_text(_LOG4J)
-        self._port, controller_port, front_port = _free_ports(self._wanted_port)
+        (self._folder / "log4j2.xml").write_text(LOG4J)
+        self._port, controller_port, front_port = free_ports(
+            self._wanted_port or 0, 0, 0
+        )
         front = front_told = ""
         if self._proxy_port is not None:
             self._front_port = front_port
@@ -274,7 +309,7 @@ class ApacheKafka:
             data=self._folder / "data",
             rebalance_delay_ms=self._rebalance_delay_ms,
         )
-        users = []
+        users = {}
         if self._scram is not None:
             scram = self._scram
             text += _SASL_SSL.format(
@@ -283,33 +318,16 @@ class ApacheKafka:
                 keys=scram.keys,
                 authority=scram.authority,
             )
-            user = f"name={scram.username},password={scram.password}"
-            users = ["--add-scram", f"SCRAM-SHA-512=[{user}]"]
+            users = {scram.username: scram.password}
         properties = self._folder / "server.properties"
         properties.write_text(text)
-        tool = ["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk"]
-        done = subprocess.run(  # noqa: S603 (java, with our own files)
-            [*self._java(classpath), *tool, "-c", properties, *users],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            msg = f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}"
-            raise KafkaUnavailable(msg)
-
-    def _java(self, classpath: str) -> list[str]:
-        java = shutil.which("java")
-        assert java is not None, "jars() has looked for it"
-        small = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        logging = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.xml'}"
-        return [java, *small, logging, "-cp", classpath]
+        format_storage(classpath, self._folder, properties, users)
 
     def _launched(self, classpath: str) -> GuardedProcess:
         # In a session of its own: Ctrl-C is for us, and we stop it in order.
         properties = str(self._folder / "server.properties")
         return GuardedProcess(
-            [*self._java(classpath), "kafka.Kafka", properties],
+            [*java_command(classpath, self._folder), "kafka.Kafka", properties],
             self._folder / "kafka.log",
         )
 
@@ -328,14 +346,13 @@ class ApacheKafka:
         return False
 
 
-def _free_ports(wanted: int | None) -> tuple[int, int, int]:
-    """Return ports nobody uses now; somebody else may be faster, so callers try again."""
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        one.bind(("127.0.0.1", wanted or 0))
-        two.bind(("127.0.0.1", 0))
-        three.bind(("127.0.0.1", 0))
-        first, second, third = (end.getsockname()[1] for end in (one, two, three))
-        return first, second, third
+def free_ports(*wanted: int) -> list[int]:
+    """Return ports nobody uses now, any for a 0; somebody else may be faster: try again."""
+    with ExitStack() as stack:
+        bound = [stack.enter_context(socket.socket()) for _ in wanted]
+        for one, port in zip(bound, wanted, strict=True):
+            one.bind(("127.0.0.1", port))
+        return [int(one.getsockname()[1]) for one in bound]
 
 
 def main() -> None:

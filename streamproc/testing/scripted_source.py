@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,6 +49,8 @@ class ScriptedSource:
     Attributes:
         unreachable: while True questions raise `Unreachable` and nothing is delivered.
         records_max: most records of one partition in one fetch; a test varies the cuts.
+        held_bytes: what it says to hold.
+        coming_bytes: what it says may still come.
         hints: what `hint` stored, per partition.
         refuse_hints: `hint` returns False.
     """
@@ -77,6 +79,8 @@ class ScriptedSource:
         self._stopped = False
         self.records_max = records_max
         self.unreachable = False
+        self.held_bytes = 0
+        self.coming_bytes = 0
         self.refuse_hints = False
         self.hints: dict[TopicPartition, tuple[int, str]] = {}
 
@@ -155,7 +159,9 @@ class ScriptedSource:
         self._listener = listener
         await self.rebalance(self._first)
 
-    async def fetch(self, timeout_ms: int) -> Sequence[Records]:
+    async def fetch(
+        self, timeout_ms: int, among: Collection[TopicPartition] | None = None
+    ) -> Sequence[Records]:
         """Return up to `records_max` records of each open partition."""
         if self._kept is not None:
             raise self._kept
@@ -169,6 +175,7 @@ class ScriptedSource:
                 self._take(partition, gate, gate.next)
                 for partition, gate in self._gates.items()
                 if gate.wanted
+                and (among is None or partition in among)
                 and gate.next is not None
                 and gate.next != self._partitions[partition].end
             ]

@@ -88,11 +88,12 @@ class SimDisk:
             case ReadFile(path):
                 file = self._find(path)
                 return file.data if isinstance(file, _File) else None
-            case Walk(folder_path):
+            case Walk(folder_path, after):
                 found = self._find(folder_path)
                 return tuple(
                     StoredFile(path, len(file.data))
                     for path, file in sorted(_files(folder_path, found))
+                    if path > after
                 )
             case Digest(path):
                 file = self._find(path)

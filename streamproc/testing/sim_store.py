@@ -37,9 +37,9 @@ class SimStore:
         """See the port."""
         return self._run(self._durability.read(path), path)
 
-    def list(self, folder: str) -> Sequence[StoredFile]:
+    def list(self, folder: str, after: str = "") -> Sequence[StoredFile]:
         """See the port."""
-        return self._run(self._durability.list(folder), folder)
+        return self._run(self._durability.list(folder, after), folder)
 
     def stage(self, path: str, content: Content) -> int:
         """See the port."""
@@ -62,7 +62,7 @@ class SimStore:
         self._run(self._durability.delete(path), path)
 
     def local_path(self, path: str) -> str:
-        """See the port: a copy, which `close` removes."""
+        """Return the name of a copy on this host, which `close` removes."""
         data = self.read(path)
         copy = Path(self._copies.name, path)
         if data is not None:

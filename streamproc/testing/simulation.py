@@ -6,20 +6,22 @@ perform one filesystem operation at a time and, between any two, kills a worker,
 to sleep (it wakes as a zombie), moves the partition, or cuts the power of the host.
 A create may happen without an answer, or an answer may be lost before it happens.
 
-The processor is a running sum, so that a wrong restore shows in the rows that follow.
+The processor is a running sum, so that a wrong restore shows in the rows that follow. Some
+commits have an alert, which leaves after them or is left to the next owner; a log is squashed
+every few records.
 `Checker` (in `sim_checks`) watches every step; the same seed gives the same run.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias
 
 from streamproc.core.chain import Draft, Genesis, LogIdentity
 from streamproc.core.definition import Definition
-from streamproc.core.durability import Durability, Operations
+from streamproc.core.durability import Durability
 from streamproc.core.effects import Create, Effect, Reached, Stage, StoreEffect
 from streamproc.core.ports import Created, StagedFile
 from streamproc.core.protocol import LogSession
@@ -29,10 +31,13 @@ from streamproc.core.record import (
     final_name,
     log_folder,
 )
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import OffsetSpan
 from streamproc.errors import Fenced, StreamprocError, Unreachable
+from streamproc.testing.sim_bucket import ObjectRequests, SimBucket
 from streamproc.testing.sim_checks import Checker, Violation
 from streamproc.testing.sim_disk import SimDisk
+from streamproc.testing.sim_kafka import Partition, alert_of
 
 TOPIC: Final = "telemetry.razlog"
 FOLDER: Final = log_folder("sim", TOPIC, "id", 0)
@@ -63,7 +68,14 @@ class Position:
     """Ask Kafka for the committed offset, None if there is none."""
 
 
-Request: TypeAlias = Effect | Fetch | Acknowledge | Position
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Let alerts leave; whoever gets them knows them by their ids."""
+
+    alerts: tuple[str, ...]
+
+
+Request: TypeAlias = Effect | Fetch | Acknowledge | Position | Send
 Life: TypeAlias = Generator[Request, Any, None]
 
 
@@ -107,6 +119,10 @@ class Tally:
     gave_up: int = 0
     commits: int = 0
     snapshots_read: int = 0
+    checkpoints: int = 0
+    begun_at_checkpoint: int = 0
+    reopened_name: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +131,8 @@ class Variant:
 
     session: Callable[..., LogSession] = LogSession
     durability: Callable[[str], Durability] = Durability
+    requests: Callable[..., ObjectRequests] = ObjectRequests
     start_at: Callable[[LogSession], Generator[Request, Any, int]] | None = None
-
-
-class Partition:
-    """A Kafka partition: payloads by offset, one owner, one committed offset."""
-
-    def __init__(self, random: Random, records: int) -> None:
-        self.payloads = [random.randint(-1000, 1000) for _ in range(records)]
-        self.owner = 0
-        self.committed: int | None = None
 
 
 @dataclass(slots=True)
@@ -133,13 +141,13 @@ class Process:
 
     worker: int
     life: Life
-    durability: Durability
-    operations: Operations[Any] | None = None
+    plans: "Durability | ObjectRequests"
+    operations: Generator[Any, Any, Any] | None = None
     effect: StoreEffect | None = None
     answer: Any = None
     lose_reply_at: int | None = None
     asleep_until: int = 0
-    log: list[str] = field(default_factory=list)
+    name: str = ""
 
 
 class Simulation:
@@ -150,18 +158,25 @@ class Simulation:
         seed: int,
         variant: Variant | None = None,
         faults: Faults | None = None,
-        records: int = 24,
+        records: int = 32,
     ) -> None:
         self.seed = seed
         self.random = Random(seed)  # noqa: S311  (a run must be repeatable)
         self.variant = variant or Variant()
         self.faults = faults or Faults.drawn(self.random)
+        self.squash_every = self.random.choice((2, 3, 4, 6, 1_000))
         self.partition = Partition(self.random, records)
-        self.disk = SimDisk()
+        self.disk = self._new_disk()
         self.checker = Checker(self.disk, FOLDER, self.partition.payloads)
         self.tally = Tally()
         self._lives = 0
         self._processes: dict[int, Process] = {}
+
+    def _new_disk(self) -> "SimDisk | SimBucket":
+        return SimDisk()
+
+    def _new_plans(self, name: str) -> "Durability | ObjectRequests":
+        return self.variant.durability(f"_streamproc/.tmp/{name}")
 
     def run(self) -> Tally:
         """Run until every record is published and every worker is at rest.
@@ -174,6 +189,8 @@ class Simulation:
                 self.tally.steps += 1
                 self.checker.in_time(self.tally.steps, STEPS_MAX)
             self.checker.at_the_end()
+            self.tally.checkpoints += self.checker.checkpoints
+            self.tally.reopened_name += self.checker.reopened
         except Violation as violation:
             msg = f"seed {self.seed}, step {self.tally.steps}: {violation}"
             raise Violation(msg) from violation
@@ -196,7 +213,8 @@ class Simulation:
         return True
 
     def _is_complete(self) -> bool:
-        return self.checker.published_through() == len(self.partition.payloads)
+        published = self.checker.published_through() == len(self.partition.payloads)
+        return published and not self.checker.owed()
 
     # --- faults -----------------------------------------------------------------------
 
@@ -236,12 +254,16 @@ class Simulation:
             state_version=1,
         )
         session = self.variant.session(
-            FOLDER, identity, lambda: f"{name}-{next(attempts)}".rjust(8, "0")
+            FOLDER,
+            identity,
+            lambda: f"{name}-{next(attempts)}".rjust(8, "0"),
+            Housekeeping(squash_every=self.squash_every),
         )
         self._processes[worker] = Process(
             worker,
             self._life(session),
-            self.variant.durability(f"_streamproc/.tmp/{name}"),
+            self._new_plans(name),
+            name=name,
         )
 
     def _advance(self, process: Process) -> None:
@@ -279,11 +301,13 @@ class Simulation:
                     self.partition.committed = offset
             case Position():
                 process.answer = self.partition.committed
+            case Send(alerts):
+                self.checker.delivered(alerts)
             case Reached():
                 pass
             case _:
                 process.effect = request
-                process.operations = process.durability.plan(request)
+                process.operations = process.plans.plan(request)
                 self._maybe_lose_reply(process)
 
     def _maybe_lose_reply(self, process: Process) -> None:
@@ -330,21 +354,33 @@ class Simulation:
     def _life(self, session: LogSession) -> Life:
         yield from session.open(DEFINITION, lambda: Genesis(0, "start = earliest"))
         total = yield from self._restore(session)
+        yield from self._deliver(session)
         position = session.head.next
         if self.variant.start_at is not None:
             position = yield from self.variant.start_at(session)
         while True:
             payloads: list[int] = yield Fetch(position, self.random.randint(1, 6))
             if not payloads:
+                yield from self._deliver(session)
                 return
             total = yield from self._commit(session, position, total, payloads)
             position += len(payloads)
             yield Acknowledge(position)
+            if self.random.random() < 0.6:  # noqa: PLR2004  (others wait for later ones)
+                yield from self._deliver(session)
             yield from session.clean()
+
+    def _deliver(self, session: LogSession) -> Generator[Request, Any, None]:
+        """S10: let out what has not left, then note it."""
+        unsent = session.unsent
+        if unsent:
+            yield Send(tuple(alert.alert_id for r in unsent for alert in r.outbox))
+            yield from session.note_sent(unsent[-1].n)
 
     def _restore(self, session: LogSession) -> Generator[Request, Any, int]:
         """S4: the snapshot, then what came after it, folded again and not emitted."""
         total = position = 0
+        self.tally.begun_at_checkpoint += session.began_at_checkpoint
         snapshot = session.head.snapshot
         if snapshot is not None:
             state = json.loads((yield from session.read_snapshot(snapshot)))
@@ -357,6 +393,10 @@ class Simulation:
         self.checker.restored(session.head.next, position, total)
         return total
 
+    def place_of(self, offset: int, payload: int) -> tuple[str, str]:
+        """Return the city and date a record is filed under."""
+        return "even" if payload % 2 == 0 else "odd", f"2026-01-{offset // 8 + 1:02}"
+
     def _commit(
         self, session: LogSession, position: int, total: int, payloads: list[int]
     ) -> Generator[Request, Any, int]:
@@ -366,10 +406,7 @@ class Simulation:
         shards: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
         for offset, payload in enumerate(payloads, position):
             total += payload
-            keys = (
-                "even" if payload % 2 == 0 else "odd",
-                f"2026-01-{offset // 8 + 1:02}",
-            )
+            keys = self.place_of(offset, payload)
             shards.setdefault(keys, []).append((offset, payload, total))
         files = []
         for (city, date), rows in shards.items():
@@ -396,8 +433,15 @@ class Simulation:
             digest = hashlib.sha256(state).hexdigest()
             snapshot = yield from session.stage_snapshot(state, lambda: digest)
         counts = RecordCounts(records=len(payloads), readings=len(payloads))
-        draft = Draft("commit", span.end, files, counts, snapshot)
+        alerts = tuple(
+            alert_of(f"{TOPIC}/0", offset)
+            for offset, payload in enumerate(payloads, position)
+            if payload % 4 == 0
+        )
+        draft = Draft("commit", span.end, files, counts, snapshot, outbox=alerts)
         yield from session.commit(draft)
         self.tally.commits += 1
+        if self.random.random() < 0.2:  # noqa: PLR2004  (it may not take this one)
+            yield from session.squash()
         yield from session.publish()
         return total

@@ -6,10 +6,12 @@ import pytest
 
 from streamproc.connectors.embedded_broker import EmbeddedBroker
 from streamproc.core.ports import Source
+from streamproc.core.values import Records
 from streamproc.errors import SourceMismatch, Unreachable, WorldError
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.support.kafka import (
     FETCH_MS,
+    FETCHES_MAX,
     Recorder,
     open_at,
     shared_kafka,
@@ -82,6 +84,27 @@ async def test_nothing_is_delivered_before_both_seek_and_resume(
     assert not await source.fetch(FETCH_MS)
     source.seek(rig.at(0), 1)
     assert values_of(await take(source, 2)) == numbered(2, 1)
+
+
+async def test_only_those_asked_for_deliver_and_the_others_lose_nothing(
+    rig: Rig, source: Source, listener: Recorder
+) -> None:
+    await rig.produce(0, numbered(3))
+    await rig.produce(1, numbered(3, 10))
+    await source.start(listener)
+    open_at(source, 0, *await until_assigned(source, listener))
+
+    found: list[Records] = []
+    for _ in range(FETCHES_MAX):
+        found += await source.fetch(FETCH_MS, {rig.at(1)})
+        if sum(map(len, found)) == 3:
+            break
+    assert {batch.origin for batch in found} == {rig.at(1)}
+    assert values_of(found) == numbered(3, 10)
+    assert not await source.fetch(0, {rig.at(1)})
+    assert values_of(await take(source, 3)) == numbered(3)
+    assert source.held_bytes >= 0
+    assert source.coming_bytes >= 0
 
 
 async def test_records_come_in_order_with_all_that_was_sent(

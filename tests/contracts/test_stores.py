@@ -1,27 +1,44 @@
-"""Every `Store` keeps the port's contract: the local one and the simulated one."""
+"""Every `Store` keeps the port's contract: local, in a bucket of a real server, simulated."""
 
 import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from streamproc.connectors.local_store import LocalStore
+from streamproc.connectors.object_store import ObjectStore
 from streamproc.core.ports import Created, Store, StoredFile
 from streamproc.errors import StoreFault
+from streamproc.testing.s3_server import S3Server
 from streamproc.testing.sim_disk import SimDisk
 from streamproc.testing.sim_store import SimStore
+from tests.support.buckets import store_at
+from tests.support.kafka import fresh
+from tests.support.s3 import shared_s3
 
+Closing = LocalStore | ObjectStore | SimStore
 Stores = tuple[Store, Store]
 
 
-@pytest.fixture(params=["local", "simulated"])
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with shared_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "s3", "simulated"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two processes' views of one store."""
-    pair: tuple[LocalStore, LocalStore] | tuple[SimStore, SimStore]
+    pair: tuple[Closing, Closing]
     if request.param == "local":
         pair = (LocalStore(tmp_path), LocalStore(tmp_path))
+    elif request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        options = server.options("contracts", fresh("root"))
+        pair = (store_at(options), store_at(options))
     else:
         disk = SimDisk()
         pair = (SimStore(disk, "a"), SimStore(disk, "b"))
@@ -31,7 +48,19 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 
 
 def _stage(store: Store, path: str, data: bytes) -> tuple[int, str]:
-    return store.stage(path, data), hashlib.sha256(data).hexdigest()
+    size = store.stage(path, data)
+    store.settle()
+    return size, hashlib.sha256(data).hexdigest()
+
+
+def _publish(store: Store, staged: str, final: str, size: int, digest: str) -> None:
+    store.publish(staged, final, size, digest)
+    store.settle()
+
+
+def _delete(store: Store, path: str) -> None:
+    store.delete(path)
+    store.settle()
 
 
 def test_the_first_create_wins_and_the_second_leaves_it_alone(stores: Stores) -> None:
@@ -69,6 +98,23 @@ def test_a_listing_is_sorted_and_recursive_and_shows_only_whole_files(
     assert tuple(mine.list("nowhere")) == ()
 
 
+def test_a_listing_may_begin_after_a_name_whether_or_not_it_is_there(
+    stores: Stores,
+) -> None:
+    mine, other = stores
+    for name in ("log/1", "log/2", "log/3", "log/deep/1", "logs/3"):
+        other.create(name, b"x")
+
+    def after(name: str) -> list[str]:
+        return [file.path for file in mine.list("log", name)]
+
+    assert after("log/1") == ["log/2", "log/3", "log/deep/1"]
+    assert after("log/2x") == ["log/3", "log/deep/1"]
+    assert after("log/deep") == ["log/deep/1"]
+    assert after("log/deep/1") == after("z") == []
+    assert after("") == after("log") == after("lo") == ["log/1", *after("log/1")]
+
+
 def test_staging_overwrites_a_leftover_and_returns_the_size(stores: Stores) -> None:
     mine, other = stores
     _stage(other, "staging/1-a/x", b"a longer leftover")
@@ -77,7 +123,6 @@ def test_staging_overwrites_a_leftover_and_returns_the_size(stores: Stores) -> N
 
     assert size == 3
     assert mine.read("staging/1-a/x") == b"new"
-    assert Path(mine.local_path("staging/1-a/x")).read_bytes() == b"new"
 
 
 def test_what_is_staged_is_bytes_a_view_of_bytes_or_written_by_a_function(
@@ -88,7 +133,8 @@ def test_what_is_staged_is_bytes_a_view_of_bytes_or_written_by_a_function(
     def write(name: str) -> None:
         Path(name).write_bytes(b"data")
 
-    for content in (b"data", memoryview(b"some data")[5:], write):
+    arrow = memoryview(pa.py_buffer(b"data"))
+    for content in (b"data", memoryview(b"some data")[5:], arrow, write):
         assert mine.stage("staging/1-a/x", content) == 4
         assert mine.read("staging/1-a/x") == b"data"
 
@@ -100,11 +146,9 @@ def test_publishing_is_idempotent_for_every_process_and_outlives_its_staging(
     size, digest = _stage(mine, "staging/1-a/x", b"data")
 
     for store in (mine, other, mine):
-        store.publish("staging/1-a/x", "readings/city=a/x", size, digest)
-        store.settle()
-    mine.delete("staging/1-a/x")
-    other.publish("staging/1-a/x", "readings/city=a/x", size, digest)
-    other.settle()
+        _publish(store, "staging/1-a/x", "readings/city=a/x", size, digest)
+    _delete(mine, "staging/1-a/x")
+    _publish(other, "staging/1-a/x", "readings/city=a/x", size, digest)
 
     assert other.read("readings/city=a/x") == b"data"
     assert tuple(mine.list("staging")) == ()
@@ -113,11 +157,11 @@ def test_publishing_is_idempotent_for_every_process_and_outlives_its_staging(
 def test_publishing_refuses_other_bytes_under_the_same_name(stores: Stores) -> None:
     mine, other = stores
     size, digest = _stage(mine, "staging/1-a/x", b"data")
-    mine.publish("staging/1-a/x", "readings/x", size, digest)
+    _publish(mine, "staging/1-a/x", "readings/x", size, digest)
     size, digest = _stage(other, "staging/1-b/x", b"tada")
 
     with pytest.raises(StoreFault, match="readings/x"):
-        other.publish("staging/1-b/x", "readings/x", size, digest)
+        _publish(other, "staging/1-b/x", "readings/x", size, digest)
     assert mine.read("readings/x") == b"data"
 
 
@@ -127,7 +171,7 @@ def test_publishing_refuses_what_is_neither_staged_nor_published(
     mine, _ = stores
 
     with pytest.raises(StoreFault, match="neither staged nor published"):
-        mine.publish("staging/1-a/x", "readings/x", 1, "0" * 64)
+        _publish(mine, "staging/1-a/x", "readings/x", 1, "0" * 64)
 
 
 def test_publishing_another_process_s_staging_checks_its_bytes_first(
@@ -138,7 +182,7 @@ def test_publishing_another_process_s_staging_checks_its_bytes_first(
     _stage(mine, "staging/1-a/x", b"dXta")
 
     with pytest.raises(StoreFault, match="staging/1-a/x"):
-        other.publish("staging/1-a/x", "readings/x", size, digest)
+        _publish(other, "staging/1-a/x", "readings/x", size, digest)
     assert other.read("readings/x") is None
 
 
@@ -157,8 +201,8 @@ def test_deleting_twice_is_fine_and_the_folder_can_be_used_again(
     mine, other = stores
     _stage(mine, "staging/1-a/x", b"data")
 
-    other.delete("staging/1-a/x")
-    mine.delete("staging/1-a/x")
+    _delete(other, "staging/1-a/x")
+    _delete(mine, "staging/1-a/x")
     _stage(mine, "staging/1-a/x", b"more")
 
     assert other.read("staging/1-a/x") == b"more"

@@ -1,11 +1,13 @@
-"""Fixtures for tests that need a real broker."""
+"""Fixtures for tests that need a real broker, or a real object store."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from streamproc.testing.kafka_broker import ApacheKafka
+from streamproc.testing.s3_server import S3Server
 from tests.support.kafka import scram, shared_kafka, started
+from tests.support.s3 import shared_s3
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +15,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """The run's broker, shared with the contract tests; topics are each test's own."""
     with shared_kafka(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The run's S3 server, shared with the contract tests; prefixes are each test's own."""
+    with shared_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import endtoend, theodolite
+from bench import commit_cost, endtoend, fairness, rebalance, theodolite
 from bench.bulk import Bulk
 from bench.load import Stream
 from streamproc.connectors.clock import SystemClock
@@ -94,6 +94,35 @@ def test_two_workers_of_one_group_read_everything_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started", "s3")
+def test_a_service_that_writes_to_a_bucket_is_measured_and_checked(
+    tmp_path: Path,
+) -> None:
+    given = ["--rows", "3000", "--series", "100", "--repeat", "1", "--store", "s3"]
+    endtoend.main([*given, "--output", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    document = json.loads(path.read_text())
+    assert document["order"]["store"] == "s3"
+    assert document["median"]["readings"] == 3_000
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_commit_costs_what_its_files_ask_for(tmp_path: Path) -> None:
+    given = ["--rows", "20000", "--cities", "3", "--commits", "8"]
+    assert commit_cost.main([*given, "--output", str(tmp_path)]) == 0
+    costs = json.loads((tmp_path / "commit-cost.json").read_text())["costs"]
+    local, bucket = costs
+    assert (local["store"], bucket["store"]) == ("local, 3 cities", "s3, 3 cities")
+    assert local["files"] == bucket["files"] == 6
+    assert local["bytes_per_reading"] == pytest.approx(
+        bucket["bytes_per_reading"], 1e-3
+    )
+    assert local["bytes_per_reading"] > 5
+    # Of each file: upload, look, copy, look. The record, one deletion, a hint of eight commits.
+    assert (local["requests"], bucket["requests"]) == (0, 6 * 4 + 2 + 1 / 8)
+
+
+@pytest.mark.long
 @pytest.mark.usefixtures("broker_can_be_started")
 def test_a_short_search_for_the_most_sensors_has_a_result(tmp_path: Path) -> None:
     given = ["uc2", "--loads", "500", "--warm-up", "3", "--seconds", "6"]
@@ -102,3 +131,30 @@ def test_a_short_search_for_the_most_sensors_has_a_result(tmp_path: Path) -> Non
     (run,) = document["runs"]
     assert run["sensors"] == 500
     assert document["most_sensors"] == 500, run
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+@pytest.mark.parametrize("mode", rebalance.MODES)
+def test_a_rebalance_is_measured_until_every_partition_has_a_record(
+    tmp_path: Path, mode: str
+) -> None:
+    order = ["--partitions", "4", "--series", "2000", "--settle", "1"]
+    assert rebalance.main([*order, "--mode", mode, "--output", str(tmp_path)]) == 0
+
+    (run,) = json.loads((tmp_path / "rebalance.json").read_text())["runs"]
+    assert run["mode"] == mode
+    assert run["moved_s"] > 0
+    assert run["hot_s"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("broker_can_be_started")
+def test_a_flood_is_measured_beside_what_others_send(tmp_path: Path) -> None:
+    order = ["--cities", "2", "--backlog", "100000", "--seconds", "2"]
+    assert fairness.main([*order, "--output", str(tmp_path)]) == 0
+
+    quiet, flooded = json.loads((tmp_path / "fairness.json").read_text())["runs"]
+    assert quiet["records"] > 0.9 * 2 * 2 * 200
+    assert flooded["records"] > 0.9 * 2 * 2 * 200
+    assert flooded["flood_records"] >= 100_000

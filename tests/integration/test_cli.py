@@ -119,8 +119,14 @@ def test_check_explains_a_configuration(day: Path) -> None:
     found = streamproc("check", "town.toml", "--json", cwd=day)
 
     assert found.returncode == 0, found.stderr
-    described = json.loads(found.stdout)["configuration"]
+    shown = json.loads(found.stdout)
+    described = shown["configuration"]
     assert [window["window"] for window in described["windows"]] == ["1m"]
+    assert described["recovery"]["refold_readings_at_most"] == 10_000_000
+    assert described["recovery"]["load_seconds"] > 0
+    assert len(shown["restart"]) == 3
+    assert all(log["snapshot_bytes"] > 0 for log in shown["restart"])
+    assert all(0 < log["seconds"] < 10 for log in shown["restart"])
 
 
 def test_check_measures_what_windows_and_quantiles_cost(day: Path) -> None:
@@ -185,7 +191,10 @@ def test_wrong_usage_is_exit_2_and_no_traceback(
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "check", "simulate", "replay", "inspect", "warmup"],
+    [
+        *("demo", "run", "check", "simulate", "replay", "inspect", "warmup"),
+        *("compact", "retain"),
+    ],
 )
 def test_every_command_has_help_with_an_example(day: Path, command: str) -> None:
     found = streamproc(command, "--help", cwd=day)

@@ -13,7 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the linters, without types
 from typer.testing import CliRunner
 
-from streamproc.cli.main import make_app
+from streamproc.cli.main import COMMANDS, make_app
 from streamproc.config import load as load_settings
 from streamproc.obs.metrics import Metrics
 from streamproc.testing.registry import LocalRegistry
@@ -190,15 +190,16 @@ def test_the_compose_files_environment_is_what_the_configuration_takes() -> None
     assert settings.metrics.host == "0.0.0.0"  # noqa: S104  (inside the container)
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["streamproc", "streamproc-keep"])
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
     program = tmp_path / "streamproc"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "streamproc.service"
-    text = (DEPLOY / "streamproc.service").read_text()
+    unit = tmp_path / f"{name}.service"
+    text = (DEPLOY / f"{name}.service").read_text()
     unit.write_text(text.replace("/opt/streamproc/bin/streamproc", str(program)))
 
     done = subprocess.run(
@@ -206,6 +207,19 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_what_runs_every_night_are_commands_there_are() -> None:
+    unit = (DEPLOY / "streamproc-keep.service").read_text()
+    job = document(DEPLOY / "kubernetes" / "keep.yaml")["spec"]["jobTemplate"]
+    pod = job["spec"]["template"]["spec"]
+
+    typed = re.findall(r"^ExecStart=\S+/streamproc (\S+)", unit, re.MULTILINE)
+    asked = [c["args"][0] for c in (*pod["initContainers"], *pod["containers"])]
+    assert typed == asked == ["compact", "retain"]
+    assert set(typed) <= set(COMMANDS)
+    mounted = {m["name"] for c in pod["containers"] for m in c["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_the_towns_configuration_is_valid() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streamproc.core.chain import Chain, Draft
 from streamproc.core.durability import (
     Durability,
     Link,
@@ -32,9 +33,20 @@ from streamproc.core.effects import (
 )
 from streamproc.core.ports import Created
 from streamproc.core.protocol import LogSession
-from streamproc.core.record import LogRecord, encode_record, record_name
+from streamproc.core.record import (
+    LogRecord,
+    Squashed,
+    encode_record,
+    record_name,
+)
+from streamproc.core.squash import Squasher
 from streamproc.testing.sim_checks import Violation
-from streamproc.testing.simulation import Position, Simulation, Variant
+from streamproc.testing.simulation import (
+    FOLDER,
+    Position,
+    Simulation,
+    Variant,
+)
 
 SEEDS_MAX = 600
 
@@ -84,8 +96,9 @@ class RenameForLink(Durability):
 class BelievesWhatItLists(Durability):
     """Does not sync the folder of records that somebody else linked."""
 
-    def list(self, folder: str) -> Operations[Any]:
-        return _without(super().list(folder), lambda op: isinstance(op, SyncDir))
+    def list(self, folder: str, after: str = "") -> Operations[Any]:
+        plan = super().list(folder, after)
+        return _without(plan, lambda op: isinstance(op, SyncDir))
 
 
 class SettlesOnlyItsOwnLinks(Durability):
@@ -221,6 +234,101 @@ class ForgetsToRefold(LogSession):
         return ()
 
 
+# --- squashing -------------------------------------------------------------------------
+
+
+class SquashesUnsent(LogSession):
+    """Replaces records whose alerts have not left."""
+
+    def squashable(self) -> int:
+        chain = self._chain
+        if chain.unpublished or not chain.snapshots:
+            return -1
+        return chain.snapshots[-1].n
+
+
+class SquashesUnpublished(LogSession):
+    """Replaces records whose files are still in staging."""
+
+    def squashable(self) -> int:
+        chain = self._chain
+        snapshot = chain.snapshots[-1].n if chain.snapshots else -1
+        return min([snapshot, *(r.n - 1 for r in chain.unsent[:1])])
+
+
+class SquashesPastTheSnapshot(LogSession):
+    """Replaces records that a refold needs."""
+
+    def squashable(self) -> int:
+        chain = self._chain
+        if chain.unpublished:
+            return -1
+        return min([self.head.n, *(r.n - 1 for r in chain.unsent[:1])])
+
+
+class DeletesBeforeTheCheckpoint(LogSession):
+    """Deletes what is in the archive, then says so in a checkpoint."""
+
+    def commit(self, draft: Draft) -> Steps[LogRecord]:
+        if draft.squashed is not None:
+            for n in range(draft.squashed.through):
+                yield Delete(f"{self.log}/{record_name(n)}")
+        return (yield from super().commit(draft))
+
+
+class DeletesOpenings(Squasher):
+    """Keeps no name that would stop an owner who has slept."""
+
+    def replaced(self, squashed: Squashed) -> None:
+        self._kept.clear()
+        super().replaced(squashed)
+
+    def _is_kept(self, n: int) -> Steps[bool]:
+        yield from ()
+        return False
+
+
+class KeepsNoLastWords(Squasher):
+    """Keeps each takeover, but not the record before, which its owner may still ask for."""
+
+    def replaced(self, squashed: Squashed) -> None:
+        self._kept = {n for n in self._kept if n + 1 not in self._kept}
+        super().replaced(squashed)
+
+
+class SquashesOpenings(LogSession):
+    squasher = DeletesOpenings
+
+
+class SquashesLastWords(LogSession):
+    squasher = KeepsNoLastWords
+
+
+class TakesAnyName(LogSession):
+    """Believes that a name that was free was never taken."""
+
+    def is_newest(self, n: int) -> Steps[bool]:
+        yield from ()
+        return True
+
+
+class SquashHintFirst(Squasher):
+    """Moves the hint before the checkpoint exists."""
+
+    def stage(self, n: int, attempt: str, chain: Chain) -> Steps[Squashed]:
+        squashed = yield from super().stage(n, attempt, chain)
+        yield Replace(f"{FOLDER}/squashed", b"%d\n" % squashed.through)
+        return squashed
+
+
+class HintsFirst(LogSession):
+    squasher = SquashHintFirst
+
+
+def _is_archive(operation: Operation) -> bool:
+    return "/archive" in getattr(operation, "path", "")
+
+
 def _seek_to_kafkas_offset(session: LogSession) -> Generator[Any, Any, int]:
     """Believe the consumer group instead of the log."""
     committed: int | None = yield Position()
@@ -284,6 +392,22 @@ MUTANTS: dict[str, Variant] = {
     "the head's snapshot is deleted": Variant(session=DeletesTheHeadsSnapshot),
     "no refold after the snapshot": Variant(session=ForgetsToRefold),
     "seek to Kafka's offset": Variant(start_at=_seek_to_kafkas_offset),
+    "squashed past an unsent outbox": Variant(session=SquashesUnsent),
+    "squashed past an unpublished record": Variant(session=SquashesUnpublished),
+    "squashed past the snapshot": Variant(session=SquashesPastTheSnapshot),
+    "deleted before the checkpoint is durable": Variant(
+        session=DeletesBeforeTheCheckpoint
+    ),
+    "archive bytes are not synced": Variant(
+        durability=_dropping(lambda op: isinstance(op, SyncFile) and _is_archive(op))
+    ),
+    "archive names are not synced": Variant(
+        durability=_dropping(lambda op: isinstance(op, SyncDir) and _is_archive(op))
+    ),
+    "opening records deleted": Variant(session=SquashesOpenings),
+    "an owner's last record deleted": Variant(session=SquashesLastWords),
+    "a takeover under a squashed name": Variant(session=TakesAnyName),
+    "squash hint before the checkpoint": Variant(session=HintsFirst),
 }
 
 

@@ -15,10 +15,17 @@ from streamproc.core.values import TopicPartition
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
+from streamproc.testing.sim_log import LogReader
 from tests.support.service import RAZLOG, Rig, closed, definition, published, traffic
 
 COUNT = 1500
-TOPICS = {RAZLOG: 2, "telemetry.signals": 1, "telemetry.abandon": 1}
+TOPICS = {
+    RAZLOG: 2,
+    "telemetry.signals": 1,
+    "telemetry.abandon": 1,
+    "telemetry.bucket": 2,
+    "telemetry.bucket-all": 2,
+}
 
 
 async def fill(
@@ -86,14 +93,21 @@ def verified_logs(root: Path) -> dict[str, list[LogRecord]]:
     decoder = msgspec.json.Decoder(LogRecord)
     logs: dict[str, list[LogRecord]] = {}
     named: set[str] = set()
+    files = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.glob("_streamproc/*/*/*/[al]*/*")
+        if path.is_file()
+    }
     for folder in sorted(root.glob("_streamproc/*/*/*/log")):
+        home = folder.parent.relative_to(root).as_posix()
+        found = LogReader(home).read(files)
+        assert found.fault is None, found.fault
         before, digest = None, ""
-        for path in sorted(folder.glob("*.json")):
-            data = path.read_bytes()
+        for n, data in sorted(found.records.items()):
             record = decoder.decode(data)
-            assert record.prev_sha256 == digest, path
+            assert record.prev_sha256 == digest, (home, n)
             if before is not None:
-                assert (record.n, record.start) == (before.n + 1, before.next), path
+                assert (record.n, record.start) == (before.n + 1, before.next), n
             for file in record.files:
                 content = (root / file.path).read_bytes()
                 assert hashlib.sha256(content).hexdigest() == file.sha256, file.path

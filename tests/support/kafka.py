@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +15,7 @@ from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.core.ports import Source
 from streamproc.core.values import Records, TopicPartition
 from streamproc.testing.kafka_broker import ApacheKafka, KafkaUnavailable, Scram
+from streamproc.testing.kafka_cluster import KafkaCluster, Tls
 
 _numbers = count()
 
@@ -60,7 +62,10 @@ def shared_kafka(folder: Path) -> Iterator[ApacheKafka]:
             _shared.broker = None
 
 
-def started(broker: ApacheKafka) -> ApacheKafka:
+Broker = TypeVar("Broker", ApacheKafka, KafkaCluster)
+
+
+def started(broker: Broker) -> Broker:
     """Start it, or skip the test; with STREAMPROC_REQUIRE_KAFKA=1 fail instead."""
     try:
         broker.start()
@@ -71,29 +76,55 @@ def started(broker: ApacheKafka) -> ApacheKafka:
     return broker
 
 
-# With the extensions that Python 3.13 and later insist on.
-_CERTIFICATES = r"""
+# With the extensions that Python 3.13 and later insist on. `-days -1`: over since yesterday.
+_AUTHORITIES = r"""
 set -e
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.pem \
-  -addext keyUsage=critical,keyCertSign,cRLSign
+for name in ca stranger; do
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-$name -keyout $name.key -out $name.pem \
+    -addext keyUsage=critical,keyCertSign,cRLSign
+done
+"""
+
+_BROKERS_KEYS = r"""
+set -e
 openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout b.key -out b.csr
 printf 'subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n' > names
-openssl x509 -req -in b.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out b.crt
 openssl pkcs8 -topk8 -nocrypt -in b.key -out b.p8
-cat b.p8 b.crt ca.pem > broker.pem
+for days in 2 -1; do
+  openssl x509 -req -in b.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days $days -extfile names -out b.crt
+  cat b.p8 b.crt ca.pem > broker$days.pem
+done
 """
+
+
+def certificates(folder: Path) -> Tls:
+    """Make throw-away authorities, and certificates for `localhost`: good and expired."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _sh(_AUTHORITIES, folder)
+    _sh(_BROKERS_KEYS, folder)
+    return Tls(
+        keys=folder / "broker2.pem",
+        expired=folder / "broker-1.pem",
+        authority=folder / "ca.pem",
+        stranger=folder / "stranger.pem",
+    )
+
+
+def renew(tls: Tls) -> None:
+    """Put new keys and certificates, signed by the same authority, in the place of the old."""
+    _sh(_BROKERS_KEYS, tls.keys.parent)
+
+
+def _sh(script: str, folder: Path) -> None:
+    subprocess.run(
+        ["/bin/sh", "-c", script], cwd=folder, check=True, capture_output=True
+    )
 
 
 def scram(folder: Path) -> Scram:
     """Make a throw-away authority and a certificate for `localhost`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["/bin/sh", "-c", _CERTIFICATES],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    return Scram(keys=folder / "broker.pem", authority=folder / "ca.pem")
+    made = certificates(folder)
+    return Scram(keys=made.keys, authority=made.authority)
 
 
 class Recorder:

@@ -178,10 +178,10 @@ class Victim:
         if log is None:
             return 0
         head = self.head().n
-        found = log.at("staging").rglob("*.parquet")
+        folder = self._root / log.folder / "staging"
         return sum(
-            int(path.relative_to(log.at("staging")).parts[0].split("-")[0]) > head
-            for path in found
+            int(path.relative_to(folder).parts[0].split("-")[0]) > head
+            for path in folder.rglob("*.parquet")
         )
 
     def last_words(self) -> str:

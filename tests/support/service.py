@@ -18,6 +18,8 @@ import pyarrow.parquet as pq  # noqa: TID251  (a test reads what was published)
 
 from streamproc.codecs.select import make_decoder
 from streamproc.connectors.local_store import LocalStore
+from streamproc.connectors.object_client import ObjectOptions
+from streamproc.connectors.object_store import ObjectStore
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
 from streamproc.connectors.refold_reader import read_readings
 from streamproc.core.chain import LogIdentity
@@ -40,6 +42,7 @@ from streamproc.core.ports import (
     no_failpoint,
 )
 from streamproc.core.record import LogRecord, log_folder
+from streamproc.core.squash import HOUSEKEEPING, Housekeeping
 from streamproc.core.values import AlertTransition, Emission, Records, TopicPartition
 from streamproc.errors import Unreachable
 from streamproc.runtime.observer import Observer, Observers
@@ -55,6 +58,7 @@ from streamproc.runtime.worker import (
     WorkerTools,
 )
 from streamproc.testing.clock import ManualClock
+from tests.support.buckets import store_at
 
 MINUTE_US = 60_000_000
 START_US = 1_750_000_020_000_000
@@ -144,6 +148,7 @@ class Watch(Observer):
         self.released_: list[TopicPartition] = []
         self.failures: list[tuple[str, str]] = []
         self.messages: list[str] = []
+        self.store_: list[tuple[TopicPartition, str]] = []
         self.ends: list[int] = []
         self.told = asyncio.Event()
 
@@ -178,6 +183,10 @@ class Watch(Observer):
     def failed(self, stage: str, kind: str, message: str) -> None:
         self.failures.append((stage, kind))
         self.messages.append(message)
+        self.told.set()
+
+    def store(self, origin: TopicPartition, problem: str) -> None:
+        self.store_.append((origin, problem))
         self.told.set()
 
     async def until_failed(self, stage: str, kind: str, times: int) -> None:
@@ -247,13 +256,20 @@ class Rig:
     patience_us: int = 5_000_000
     failpoint: Failpoint = no_failpoint
     owner: str = "one"
+    keeping: Housekeeping = HOUSEKEEPING
     formats: Mapping[str, Any] = field(default_factory=dict)
 
     watch: Watch = field(default_factory=Watch)
     also: Sequence[Observer] = ()
+    bucket: ObjectOptions | None = None
+    """Write there; `root` is then where the server keeps it."""
 
     def __post_init__(self) -> None:
-        self.store = LocalStore(self.root, ballast_bytes=0)
+        self.store: LocalStore | ObjectStore = (
+            LocalStore(self.root, ballast_bytes=0)
+            if self.bucket is None
+            else store_at(self.bucket)
+        )
         self.decoders: dict[str, Decoder] = {}
         self.service = Service(self._parts(), self.options)
 
@@ -300,7 +316,12 @@ class Rig:
         )
         tools = WorkerTools(
             log=PartitionLog(
-                self.store, folder, identity, lambda: uuid4().hex, self.failpoint
+                self.store,
+                folder,
+                identity,
+                lambda: uuid4().hex,
+                self.failpoint,
+                self.keeping,
             ),
             make_writer=make_writer,
             store=self.store,
@@ -339,6 +360,12 @@ class Rig:
         await self._until_asleep(asleep)
         self.clock.advance(seconds)
         await self._until_asleep(asleep)
+
+    async def until_written(self) -> None:
+        """Return once nothing is being written."""
+        async with asyncio.timeout(WAIT_S):
+            while self.service._owner.writes.sizes():  # noqa: ASYNC110  (a thread tells nobody)
+                await asyncio.sleep(0)
 
     async def _until_asleep(self, tasks: int) -> None:
         assert isinstance(self.clock, ManualClock)

@@ -19,7 +19,9 @@ from typing import Any, Self
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
+from streamproc.connectors.object_client import ObjectOptions
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import StreamprocError
 from streamproc.runtime.failpoint import VARIABLE, failpoint_from
@@ -51,6 +53,7 @@ class Orders:
     drain_s: float = 30.0
     dead_sink: bool = False
     alerts: str = ""
+    bucket: dict[str, Any] | None = None
 
 
 class Teller(Watch):
@@ -134,7 +137,9 @@ def rig_for(orders: Orders) -> Rig:
             tick_us=200_000,
         ),
         sinks=sinks,
+        keeping=Housekeeping(squash_every=4),
         failpoint=failpoint_from(os.environ),
+        bucket=None if orders.bucket is None else ObjectOptions(**orders.bucket),
         watch=Teller(),
     )
 

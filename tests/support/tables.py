@@ -199,7 +199,9 @@ class Town:
     writer: ParquetWriter
     next: int = 0
 
-    def commit(self, made: Emission, records: int, late: int = 0) -> LogRecord:
+    def commit(
+        self, made: Emission, records: int, late: int = 0, *, snapshot: bool = False
+    ) -> LogRecord:
         """Commit and publish an emission that stands for `records` offsets."""
         span = OffsetSpan(self.next, self.next + records)
         self.writer.append(made)
@@ -216,8 +218,17 @@ class Town:
             aggregates=made.aggregates.num_rows,
         )
         self.next = span.end
+        ref = None
+        if snapshot:
+            ref = self.log.stage_snapshot({"t": pa.table({"x": [1]})})
         record = self.log.commit(
-            Draft(kind="commit", next=span.end, files=files, counts=counts)
+            Draft(
+                kind="commit",
+                next=span.end,
+                files=files,
+                counts=counts,
+                snapshot=ref,
+            )
         )
         self.log.publish()
         self.log.clean()
@@ -232,6 +243,7 @@ def town(
     topic: str | None = None,
     definition: Definition = DEFINITION,
     attempts: Callable[[], str] | None = None,
+    **log_options: Any,
 ) -> Town:
     """Open the log of `telemetry.<city>/0` below `root` and fence it."""
     topic = topic or f"telemetry.{city}"
@@ -251,6 +263,7 @@ def town(
         log_folder(job, topic, "id", 0),
         identity,
         attempts or (lambda: f"{next(numbers):08d}"),
+        **log_options,
     )
     log.open(definition, lambda: Genesis(0, "start = earliest"))
     return Town(store, log, writer(job=job), next=log.head.next)

@@ -133,8 +133,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ['town.toml: source.fetch_bytes = "64MiB": must lie between 16MiB and 32MiB'],
     ),
     "part of a second": (
-        '[source]\nheartbeat = "1500ms"\n' + LEAST,
-        ['town.toml: source.heartbeat = "1500ms": must be whole seconds'],
+        '[source]\nsession_timeout = "6500ms"\n' + LEAST,
+        ['town.toml: source.session_timeout = "6500ms": must be whole seconds'],
     ),
     "start without zone": (
         '[source]\nstart = "2026-03-01T00:00:00"\n' + LEAST,

@@ -199,10 +199,61 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "object store": (
-        '[output]\nroot = "s3://bucket/prefix"\n' + LEAST,
+        '[output]\nroot = "s3://Bucket_/prefix"\n' + LEAST,
         [
-            ('town.toml: output.root = "s3://bucket/prefix": object stores are not '
-            "supported yet; name a folder")
+            ('town.toml: output.root = "s3://Bucket_/prefix": \'Bucket_\' is no bucket: 3 to '
+            "63 of a-z, 0-9, dot and hyphen, a letter or digit at both ends")
+        ],
+    ),
+    "prefix": (
+        '[output]\nroot = "s3://bucket/../x"\n' + LEAST,
+        [
+            ('town.toml: output.root = "s3://bucket/../x": \'../x\' is no prefix: names of '
+            "letters, digits, dot, _, = and -")
+        ],
+    ),
+    "another kind of store": (
+        '[output]\nroot = "gs://bucket/x"\n' + LEAST,
+        [
+            ('town.toml: output.root = "gs://bucket/x": is neither a folder nor '
+            "s3://bucket/prefix")
+        ],
+    ),
+    "a bucket over plain http": (
+        '[output]\nroot = "s3://bucket"\n[s3]\nendpoint = "http://s3.example"\n' + LEAST,
+        [
+            ('town.toml: s3.endpoint = "http://s3.example": is not encrypted; use https, '
+            "or allow_plaintext = true on a network you trust")
+        ],
+    ),
+    "a key without its secret": (
+        '[output]\nroot = "s3://bucket"\n[s3]\naccess_key_id = "AK"\n' + LEAST,
+        [
+            ("town.toml: s3.secret_access_key_file: id and secret of a key belong "
+            "together")
+        ],
+    ),
+    "a secret in the file": (
+        '[output]\nroot = "s3://bucket"\n[s3]\naccess_key_id = "AK"\n'
+        'secret_access_key = "geheim"\n' + LEAST,
+        [
+            ("town.toml: s3.secret_access_key = ***: a secret does not belong in the file; name "
+            "a file with secret_access_key_file, or set STREAMPROC_S3__SECRET_ACCESS_KEY"),
+            ("town.toml: s3.secret_access_key_file: id and secret of a key belong "
+            "together"),
+        ],
+    ),
+    "a secret in the endpoint": (
+        '[output]\nroot = "s3://bucket"\n[s3]\nendpoint = "https://k:geheim@s3.example"\n'
+        + LEAST,
+        ["town.toml: s3.endpoint: a secret does not belong in a URL"],
+    ),
+    "an endpoint with a path": (
+        '[output]\nroot = "s3://bucket"\n[s3]\nendpoint = "https://s3.example/x"\n'
+        + LEAST,
+        [
+            ('town.toml: s3.endpoint = "https://s3.example/x": must end with its host '
+            "and port")
         ],
     ),
     "webhook": (

@@ -349,6 +349,7 @@ def test_what_is_mapped_reaches_the_codec(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", FORMATS_EXPLAINED)
 def test_what_the_manual_shows_of_formats_loads(tmp_path: Path, block: str) -> None:
+    (tmp_path / "s3.secret").write_text("as the manual names it")
     found = settings(tmp_path, block + LEAST)
 
     assert found.codecs.of(found.topics.default) is not None

@@ -11,10 +11,10 @@ from aiokafka.codec import lz4_decode, zstd_decode
 from crc32c import crc32c
 
 from bench.batches import Template
-from bench.bulk import RECORDS_MAX, Plan
+from bench.bulk import RECORDS_MAX, Plan, shape_of
 from bench.load import Stream
 from bench.peers.contract import FRAME_BYTES, UC2_SCHEMA
-from bench.shapes import Power, Readings, Shape
+from bench.shapes import FIRES, NOTHING_UNUSUAL, Power, Readings, Shape
 from streamproc.kernels import record_batch as kernels
 from tests.support.batches import Batch, Rec, Seen, naive_scan, naive_walk
 
@@ -140,6 +140,25 @@ def test_every_record_is_in_one_batch_with_its_own_times(stream: Stream) -> None
         ]
     )
     assert np.abs(told - due_ms).max() <= 1
+
+
+def test_readings_fire_as_often_as_those_sent_one_by_one() -> None:
+    stream = replace(a_stream(100, 1_000, 1.0), schema_id=0, every=7)
+    plan = Plan(stream, shape_of(stream))
+    fired = set()
+    for lap in range(stream.total // stream.devices):
+        for slot in range(len(plan.slots)):
+            for _, batch in plan.batches(lap, slot):
+                for *_, value in seen(batch, "none"):
+                    reading = json.loads(value or b"")
+                    assert reading["value"] in {FIRES, NOTHING_UNUSUAL}
+                    if reading["value"] == FIRES:
+                        fired.add((reading["device"], reading["time"]))
+    numbers = np.arange(0, stream.total, 7)
+    assert fired == {
+        (f"razlog-{number % stream.devices:07d}", moment)
+        for number, moment in zip(numbers, stream.event_ms(numbers), strict=True)
+    }
 
 
 def test_no_batch_is_longer_than_a_client_would_make_it() -> None:

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aiokafka import TopicPartition as AioTopicPartition
-from aiokafka.errors import CorruptRecordException, RecordTooLargeError
+from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeError
 
 from streamproc.connectors.embedded_broker import EmbeddedBroker
+from streamproc.connectors.kafka_faults import fault_of
+from streamproc.connectors.kafka_gates import Polled
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.connectors.kafka_settings import KafkaConnection
-from streamproc.connectors.kafka_source import KafkaSource, _Polled
+from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.values import TopicPartition
 from streamproc.errors import Unreachable, WorldError
 from tests.support.kafka import (
@@ -47,10 +49,10 @@ async def source(broker: EmbeddedBroker) -> AsyncIterator[KafkaSource]:
     await made.stop()
 
 
-async def polled(source: KafkaSource) -> _Polled:
+async def polled(source: KafkaSource) -> Polled:
     """Let aiokafka hand out records, as far as our gate and no further."""
     while True:
-        found = await source._poll(source._client, FETCH_MS)
+        found = await source._poll(source._client, FETCH_MS, None)
         if found.fetched:
             return found
 
@@ -122,11 +124,15 @@ async def test_a_position_seen_only_after_a_poll_is_not_yet_consumed(
     await take(source, 10)
     gates = {tp: (source._gates[tp], source._gates[tp].epoch)}
 
-    moved = _Polled(gates, before={tp: 10}, fetched={}, ends={tp: 11})
+    moved = Polled(gates, before={tp: 10}, fetched={}, ends={tp: 11})
     assert not source._admit(moved)
-    (quiet,) = source._admit(_Polled(gates, before={tp: 12}, fetched={}, ends={}))
+    (quiet,) = source._admit(Polled(gates, before={tp: 12}, fetched={}, ends={}))
 
     assert (quiet.span.start, quiet.span.end, len(quiet)) == (10, 12, 0)
+
+
+async def fault(source: KafkaSource, error: KafkaError) -> Exception:
+    return await fault_of(error, source._options, source._probe)
 
 
 async def test_a_record_that_is_too_large_is_fatal_and_named(
@@ -134,7 +140,7 @@ async def test_a_record_that_is_too_large_is_fatal_and_named(
 ) -> None:
     tp = AioTopicPartition("t", 0)
 
-    error = await source._fault_of(RecordTooLargeError("%s %s %s", tp, 5, 1024))
+    error = await fault(source, RecordTooLargeError("%s %s %s", tp, 5, 1024))
 
     assert isinstance(error, WorldError)
     assert not error.retriable
@@ -142,7 +148,7 @@ async def test_a_record_that_is_too_large_is_fatal_and_named(
 
 
 async def test_a_corrupt_record_is_fatal(source: KafkaSource) -> None:
-    error = await source._fault_of(CorruptRecordException("Invalid CRC - t/0"))
+    error = await fault(source, CorruptRecordException("Invalid CRC - t/0"))
 
     assert isinstance(error, WorldError)
     assert "CorruptRecordException: Invalid CRC - t/0" in str(error)

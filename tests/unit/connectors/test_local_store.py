@@ -5,13 +5,14 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from streamproc.connectors import local_files, local_store
 from streamproc.connectors.local_store import LocalStore
 from streamproc.core.ports import Created
-from streamproc.errors import StoreFault
+from streamproc.errors import StoreFault, StoreFull
 
 
 @pytest.fixture
@@ -87,10 +88,35 @@ def test_a_failed_fsync_is_never_retried(
 def test_a_full_disk_says_so_and_does_not_end_the_store(
     store: LocalStore,
 ) -> None:
-    with pytest.raises(StoreFault, match="disk full"):
+    with pytest.raises(StoreFull, match="disk full"):
         store.stage("staging/1-a/x", lambda _: _refuse(errno.ENOSPC))
 
     assert store.stage("staging/1-a/x", _fill) == 4
+
+
+def test_operations_of_several_threads_do_not_interleave(store: LocalStore) -> None:
+    """What one has published, another one's `settle` must not take for settled half-way."""
+    inside, go_on, done = Event(), Event(), Event()
+
+    def fill(name: str) -> None:
+        inside.set()
+        assert go_on.wait(30)
+        _fill(name)
+
+    def settle() -> None:
+        store.settle()
+        done.set()
+
+    one = Thread(target=store.stage, args=("staging/1-a/x", fill))
+    other = Thread(target=settle)
+    one.start()
+    assert inside.wait(30)
+    other.start()
+    assert not done.wait(0.2)
+    go_on.set()
+    one.join()
+    other.join()
+    assert done.is_set()
 
 
 @pytest.mark.fault(
@@ -124,7 +150,7 @@ def test_without_ballast_a_full_disk_refuses_the_record_and_creates_nothing(
     store = LocalStore(tmp_path, ballast_bytes=0)
     monkeypatch.setattr(local_files, "write_new", lambda *_: _refuse(errno.ENOSPC))
 
-    with pytest.raises(StoreFault, match="disk full"):
+    with pytest.raises(StoreFull, match="disk full"):
         store.create("log/0", b"record")
     assert store.read("log/0") is None
     store.close()

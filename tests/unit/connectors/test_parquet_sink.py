@@ -325,11 +325,17 @@ def test_a_full_disk_is_a_store_fault_and_nothing_is_forgotten(
             msg = "disk full"
             raise StoreFault(msg)
 
-    full = FullDisk(Path(store.local_path("full")), ballast_bytes=0)
-    with pytest.raises(StoreFault, match="disk full"):
-        _write(made, full)
+    class FullLater(LocalStore):
+        def settle(self) -> None:
+            msg = "disk full"
+            raise StoreFault(msg)
 
-    assert made.buffered()[0] == 1
+    for kind in (FullDisk, FullLater):
+        full = kind(Path(store.local_path(kind.__name__)), ballast_bytes=0)
+        with pytest.raises(StoreFault, match="disk full"):
+            _write(made, full)
+        assert made.buffered()[0] == 1
+
     assert len(_write(made, store)) == 1
 
 

@@ -1,9 +1,11 @@
 """What the sink published comes back as the processor folded it."""
 
+import hashlib
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -112,12 +114,27 @@ def test_a_file_that_is_gone_or_changed_is_a_fault(
     store: LocalStore, tmp_path: Path
 ) -> None:
     (file,) = publish(store, "one", [(5, 0, "razlog", "a", "2025-06-01")])
-    (tmp_path / file.path).write_bytes(b"not Parquet")
-    with pytest.raises(StoreFault, match="cannot be read back"):
-        read_readings(store, [file])
+    whole = (tmp_path / file.path).read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 1
+    for damaged in (b"not Parquet", whole[:-1], bytes(flipped)):
+        (tmp_path / file.path).write_bytes(damaged)
+        with pytest.raises(StoreFault, match="not the bytes that the log names"):
+            read_readings(store, [file])
     (tmp_path / file.path).unlink()
-    with pytest.raises(StoreFault, match="cannot be read back"):
+    with pytest.raises(StoreFault, match="missing"):
         read_readings(store, [file])
+
+
+def test_a_file_that_the_log_names_and_that_is_no_parquet_is_a_fault(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    (file,) = publish(store, "one", [(5, 0, "razlog", "a", "2025-06-01")])
+    (tmp_path / file.path).write_bytes(b"not Parquet")
+    named = hashlib.sha256(b"not Parquet").hexdigest()
+
+    with pytest.raises(StoreFault, match="cannot be read back"):
+        read_readings(store, [msgspec.structs.replace(file, sha256=named)])
 
 
 def test_a_file_filed_elsewhere_is_a_fault(store: LocalStore) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -134,6 +135,72 @@ async def test_references_are_fetched_by_subject_and_version_alone(
 
     assert isinstance(found, WireSchema)
     assert found.references == (("U", '{"type":"enum","name":"U","symbols":["a"]}'),)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "../../admin",
+        "http://169.254.169.254/latest",
+        "//evil.test/x",
+        "a?b#c",
+        "x\r\nHost: y",
+    ],
+)
+async def test_a_hostile_subject_stays_one_step_of_the_path(subject: str) -> None:
+    """Whoever may register a schema cannot steer us to another host or path."""
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.host, request.url.raw_path))
+        reference = {"name": "https://evil.test/U", "subject": subject, "version": 1}
+        inner = request.url.path.endswith("/ids/1")
+        return httpx.Response(
+            200,
+            json={"schema": '{"$ref": "https://evil.test/s"}'}
+            | ({"references": [reference]} if inner else {}),
+        )
+
+    async with registry_of(answer) as registry:
+        found = await registry.fetch(1)
+
+    assert isinstance(found, WireSchema)
+    assert {host for host, _ in asked} == {"registry.test"}
+    assert len(asked) == 2
+    assert (
+        asked[1][1] == f"/base/subjects/{quote(subject, safe='')}/versions/1".encode()
+    )
+
+
+@pytest.mark.parametrize("subject", ["", ".", ".."])
+async def test_a_subject_that_is_a_step_up_is_never_asked_for(subject: str) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        reference = {"name": "U", "subject": subject, "version": 1}
+        return httpx.Response(200, json={"schema": "{}", "references": [reference]})
+
+    async with registry_of(answer) as registry:
+        problem = await registry.fetch(1)
+
+    assert isinstance(problem, SchemaProblem)
+    assert problem.missing
+    assert asked == ["/base/schemas/ids/1"]
+
+
+async def test_a_redirect_of_the_registry_is_not_followed() -> None:
+    asked: list[str] = []
+
+    def elsewhere(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(302, headers={"Location": "http://169.254.169.254/x"})
+
+    async with registry_of(elsewhere) as registry:
+        problem = await registry.fetch(1)
+
+    assert isinstance(problem, SchemaProblem)
+    assert set(asked) == {"registry.test"}
 
 
 async def test_references_without_end_are_a_problem() -> None:

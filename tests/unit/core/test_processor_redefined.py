@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 
 from streamproc.core.definition import (
+    Definition,
     DeviceSpec,
+    RuleSpec,
     WindowSpec,
 )
 from streamproc.core.processor import PartitionProcessor
+from streamproc.core.values import Emission, Flag
 from tests.support.processors import (
     BASE,
     DAY,
@@ -118,3 +121,171 @@ def test_an_open_window_or_an_alert_keeps_a_silent_series() -> None:
     processor.snapshot()
 
     assert processor.series_count == 2
+
+
+HIGH = RuleSpec("high", "pm10", None, "value > 50", "value < 40", 0, "warning")
+QUIET = RuleSpec("quiet", "pm10", None, None, None, 0, "info", no_data_us=MINUTE)
+HOURLY = RuleSpec("hourly", "pm10", "1m", "mean > 50", None, 0, "warning")
+
+
+def _states(emission: Emission) -> list[tuple[str, str, int]]:
+    return [(a.rule, a.state, a.transition) for a in emission.alerts]
+
+
+def _reconfigured(
+    processor: PartitionProcessor, definition: Definition, offset: int
+) -> tuple[PartitionProcessor, Emission]:
+    after, emission = processor.reconfigure(definition, ZONES, offset)
+    # What a restart restores is what goes on.
+    again = PartitionProcessor.restore(ORIGIN, definition, ZONES, after.snapshot(), 0)
+    assert again.series_count == after.series_count
+    assert again.open_windows == after.open_windows
+    return again, emission
+
+
+def test_a_window_that_is_added_begins_with_the_next_reading() -> None:
+    processor = processor_of()
+    step(processor, one(1, T0, 1.0))
+    hour = WindowSpec("1h", 60 * MINUTE, 60 * MINUTE, 0)
+    after, emission = _reconfigured(
+        processor, replace(BASE, windows=(*BASE.windows, hour)), 2
+    )
+    step(after, one(2, T0 + S, 3.0))
+    closing = step(after, one(3, T0 + 60 * MINUTE, 5.0)).aggregates
+
+    assert emission.aggregates.num_rows == 0
+    assert dict(
+        zip(values(closing, "window"), values(closing, "count"), strict=True)
+    ) == {"1m": 2, "1h": 1}
+
+
+def test_a_window_that_is_removed_is_published_as_partial_and_gone() -> None:
+    processor = processor_of()
+    step(processor, one(1, T0, 1.0))
+    after, emission = _reconfigured(processor, replace(BASE, windows=()), 2)
+
+    (row,) = emission.aggregates.to_pylist()
+    assert (row["window"], row["partial"], row["part"]) == ("1m", True, 0)
+    assert after.open_windows == {}
+    assert step(after, one(2, T0 + MINUTE)).aggregates.num_rows == 0
+
+
+@pytest.mark.parametrize("rule", [HIGH, HOURLY])
+def test_a_rule_that_is_removed_or_changed_clears_its_open_episodes(
+    rule: RuleSpec,
+) -> None:
+    before = replace(BASE, rules=(rule,))
+    changed = replace(before, rules=(replace(rule, severity="critical"),))
+    for definition in (BASE, changed):
+        processor = processor_of(before)
+        opened = step(processor, one(1, T0, 60.0), one(2, T0 + MINUTE, 60.0))
+        after, emission = _reconfigured(processor, definition, 3)
+
+        (firing,) = opened.alerts
+        (cleared,) = emission.alerts
+        assert (firing.state, cleared.state) == ("firing", "cleared")
+        assert (firing.alert_id, 1) == (cleared.alert_id, cleared.transition)
+        assert (cleared.offset, cleared.early) == (3, False)
+        assert cleared.event_us == T0 + MINUTE
+        again = step(after, one(3, T0 + MINUTE + S, 60.0), one(4, T0 + 2 * MINUTE, 60))
+        assert [s[1] for s in _states(again)] == (
+            [] if definition is BASE else ["firing"]
+        )
+
+
+def test_the_silence_of_a_rule_that_is_removed_is_cleared() -> None:
+    processor = processor_of(replace(BASE, rules=(QUIET,)))
+    step(processor, one(1, T0, device="a"))
+    opened = step(processor, one(2, T0 + 2 * MINUTE, device="b"))
+    _, emission = _reconfigured(processor, BASE, 3)
+
+    assert _states(opened) == [("quiet", "firing", 0)]
+    assert _states(emission) == [("quiet", "cleared", 1)]
+    assert opened.alerts[0].alert_id == emission.alerts[0].alert_id
+
+
+def test_a_rule_that_stays_keeps_its_episode_and_a_new_one_judges_what_comes() -> None:
+    processor = processor_of(replace(BASE, rules=(HIGH,)))
+    step(processor, one(1, T0, 60.0))
+    low = RuleSpec("low", "pm10", None, "value < 45", None, 0, "info")
+    after, emission = _reconfigured(processor, replace(BASE, rules=(low, HIGH)), 2)
+    second = step(after, one(2, T0 + S, 42.0), one(3, T0 + 2 * S, 30.0))
+
+    assert emission.alerts == ()
+    assert _states(second) == [("low", "firing", 0), ("high", "cleared", 1)]
+
+
+def test_a_property_that_is_removed_closes_its_series_and_refuses_what_comes() -> None:
+    processor = processor_of(replace(BASE, rules=(HIGH,)))
+    step(processor, one(1, T0, 60.0))
+    fewer = replace(BASE, properties=BASE.properties[1:])
+    after, emission = _reconfigured(processor, fewer, 2)
+    second = step(after, one(2, T0 + S, 3.0))
+
+    assert values(emission.aggregates, "partial") == [True]
+    assert _states(emission) == [("high", "cleared", 1)]
+    assert after.series_count == 0
+    assert second.readings.num_rows == 0
+    assert values(second.quarantine, "reason") == ["unknown_property"]
+
+
+def test_a_property_that_is_added_is_accepted_from_there_on() -> None:
+    fewer = replace(BASE, properties=BASE.properties[1:])
+    processor = processor_of(fewer)
+    first = step(processor, one(1, T0, 3.0))
+    after, _ = _reconfigured(processor, BASE, 2)
+    second = step(after, one(2, T0 + S, 3.0))
+
+    assert (first.readings.num_rows, second.readings.num_rows) == (0, 1)
+
+
+def test_a_property_of_another_unit_begins_anew() -> None:
+    processor = processor_of()
+    step(processor, one(1, T0, 3.0))
+    milligrams = replace(BASE.properties[0], unit="mg/m3")
+    other = replace(BASE, properties=(milligrams, BASE.properties[1]))
+    after, emission = _reconfigured(processor, other, 2)
+    second = step(after, one(2, T0 + S, 3.0))
+
+    assert values(emission.aggregates, "unit") == ["ug/m3"]
+    assert values(emission.aggregates, "partial") == [True]
+    assert after.open_windows == {"1m": 1}
+    assert values(after.cut(2), "count") == []
+    assert second.readings.num_rows == 1
+
+
+def test_a_range_or_another_name_changes_nothing_that_is_open() -> None:
+    processor = processor_of()
+    step(processor, one(1, T0, 3.0))
+    narrower = replace(BASE.properties[0], high=2.0, name="particles")
+    other = replace(BASE, properties=(narrower, BASE.properties[1]))
+    after, emission = _reconfigured(processor, other, 2)
+    second = step(after, one(2, T0 + S, 3.0), one(3, T0 + MINUTE, 1.0))
+
+    assert emission.aggregates.num_rows == 0
+    assert values(second.aggregates, "count") == [2]
+    assert [bool(f & Flag.OUT_OF_RANGE) for f in values(second.readings, "flags")] == [
+        True,
+        False,
+    ]
+
+
+def test_a_town_that_is_removed_closes_its_series_and_clears_its_alerts() -> None:
+    both = replace(
+        BASE,
+        rules=(HIGH,),
+        devices=(DeviceSpec("ange", "a"), DeviceSpec("razlog", "b")),
+    )
+    processor = processor_of(both, "shared")
+    step(processor, one(1, T0, 60.0, device="a"), one(2, T0, 60.0, device="b"))
+    alone = replace(
+        both,
+        cities=BASE.cities[1:],
+        devices=(DeviceSpec("razlog", "b"),),
+        topic_cities=(),
+    )
+    after, emission = processor.reconfigure(alone, ZONES, 3)
+
+    assert values(emission.aggregates, "device") == ["a"]
+    assert [(a.city, a.state) for a in emission.alerts] == [("ange", "cleared")]
+    assert after.series_count == 1

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import pytest
 
 from streamproc.core.chain import Draft, Genesis, Head, genesis_record, next_record
+from streamproc.core.create import UNKNOWN_MAX, create_record
 from streamproc.core.effects import (
     Create,
-    Delete,
     Effect,
     List,
     Publish,
@@ -16,11 +16,9 @@ from streamproc.core.effects import (
     Read,
     Replace,
     Settle,
-    Stage,
-    Steps,
 )
 from streamproc.core.ports import Created, StagedFile, StoredFile
-from streamproc.core.protocol import UNKNOWN_MAX, LogSession, create_record
+from streamproc.core.protocol import LogSession
 from streamproc.core.record import (
     LogRecord,
     decode_record,
@@ -28,9 +26,10 @@ from streamproc.core.record import (
     record_name,
     sha256_hex,
 )
-from streamproc.core.values import AlertTransition
 from streamproc.errors import Fenced, LogCorrupt, StoreFault, Unreachable
 from tests.support.logs import DEFINITION, FOLDER, attempts, earliest, identity
+from tests.support.records import an_alert
+from tests.support.shelf import Shelf, play
 
 T = TypeVar("T")
 LOG = f"{FOLDER}/log"
@@ -38,58 +37,9 @@ RECORD = genesis_record(identity(), Genesis(0, ""), "d", "mine")
 OTHERS = genesis_record(identity("b"), Genesis(0, ""), "d", "others")
 
 
-def _play(steps: Steps[T], answer: Callable[[Effect], Any]) -> tuple[T, list[Effect]]:
-    """Run steps against `answer`; return their result and the effects asked for."""
-    effects: list[Effect] = []
-    fact: Any = None
-    while True:
-        try:
-            effect = steps.send(fact)
-        except StopIteration as done:
-            return done.value, effects
-        effects.append(effect)
-        fact = answer(effect)
-
-
 def _scripted(*facts: Any) -> Callable[[Effect], Any]:
     script = iter(facts)
     return lambda _: next(script)
-
-
-class Shelf:
-    """A store of the simplest kind: a dict."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.published: list[str] = []
-
-    def __call__(self, effect: Effect) -> Any:
-        match effect:
-            case Create(path, data):
-                taken = path in self.files
-                self.files.setdefault(path, data)
-                return Created.EXISTS if taken else Created.CREATED
-            case Read(path):
-                return self.files.get(path)
-            case List(folder):
-                return [
-                    StoredFile(path, len(data))
-                    for path, data in sorted(self.files.items())
-                    if path.startswith(f"{folder}/")
-                ]
-            case Stage(path, bytes(data)):
-                self.files[path] = data
-                return len(data)
-            case Publish(_, final):
-                self.published.append(final)
-            case Replace(path, data):
-                self.files[path] = data
-            case Delete(path):
-                self.files.pop(path, None)
-        return None
-
-    def records(self) -> list[str]:
-        return [name for name in sorted(self.files) if name.startswith(f"{LOG}/")]
 
 
 def _session(owner: str = "a", **change: Any) -> LogSession:
@@ -97,7 +47,7 @@ def _session(owner: str = "a", **change: Any) -> LogSession:
 
 
 def _open(shelf: Callable[[Effect], Any], session: LogSession) -> list[Effect]:
-    return _play(session.open(DEFINITION, earliest), shelf)[1]
+    return play(session.open(DEFINITION, earliest), shelf)[1]
 
 
 def _draft(session: LogSession, *names: str) -> Draft:
@@ -121,15 +71,15 @@ def _draft(session: LogSession, *names: str) -> Draft:
 
 
 def test_created_is_ours() -> None:
-    assert _play(create_record(LOG, RECORD), _scripted(Created.CREATED))[0] is True
+    assert play(create_record(LOG, RECORD), _scripted(Created.CREATED))[0] is True
 
 
 def test_exists_is_ours_if_it_carries_our_attempt() -> None:
     mine = _scripted(Created.EXISTS, encode_record(RECORD))
     others = _scripted(Created.EXISTS, encode_record(OTHERS))
 
-    assert _play(create_record(LOG, RECORD), mine)[0] is True
-    assert _play(create_record(LOG, RECORD), others)[0] is False
+    assert play(create_record(LOG, RECORD), mine)[0] is True
+    assert play(create_record(LOG, RECORD), others)[0] is False
 
 
 def test_unknown_is_read_back_and_tried_again_until_it_is_known() -> None:
@@ -137,7 +87,7 @@ def test_unknown_is_read_back_and_tried_again_until_it_is_known() -> None:
         Created.UNKNOWN, [], None, Created.UNKNOWN, [], encode_record(RECORD)
     )
 
-    ours, effects = _play(create_record(LOG, RECORD), facts)
+    ours, effects = play(create_record(LOG, RECORD), facts)
 
     assert ours is True
     assert [type(effect) for effect in effects] == [
@@ -153,26 +103,33 @@ def test_unknown_is_read_back_and_tried_again_until_it_is_known() -> None:
 def test_unknown_may_turn_out_to_be_another_s() -> None:
     facts = _scripted(Created.UNKNOWN, [], encode_record(OTHERS))
 
-    assert _play(create_record(LOG, RECORD), facts)[0] is False
+    assert play(create_record(LOG, RECORD), facts)[0] is False
 
 
 def test_a_store_that_never_tells_is_given_up_on() -> None:
     facts = _scripted(*[Created.UNKNOWN, [], None] * UNKNOWN_MAX)
 
     with pytest.raises(Unreachable):
-        _play(create_record(LOG, RECORD), facts)
+        play(create_record(LOG, RECORD), facts)
 
 
 def test_a_store_that_contradicts_itself_is_not_believed() -> None:
     with pytest.raises(StoreFault):
-        _play(create_record(LOG, RECORD), _scripted(Created.EXISTS, None))
+        play(create_record(LOG, RECORD), _scripted(Created.EXISTS, None, []))
+
+
+def test_a_record_that_was_squashed_before_it_could_be_read_was_another_s() -> None:
+    newer = [StoredFile(f"{LOG}/{record_name(7)}", 1)]
+    facts = _scripted(Created.EXISTS, None, newer)
+
+    assert play(create_record(LOG, RECORD), facts)[0] is False
 
 
 def test_our_attempt_with_other_bytes_is_corruption() -> None:
     changed = encode_record(RECORD).replace(b'"note": ""', b'"note": "x"')
 
     with pytest.raises(LogCorrupt):
-        _play(create_record(LOG, RECORD), _scripted(Created.EXISTS, changed))
+        play(create_record(LOG, RECORD), _scripted(Created.EXISTS, changed))
 
 
 # --- open ------------------------------------------------------------------------------
@@ -190,7 +147,7 @@ def test_a_new_log_begins_with_genesis_after_its_definition() -> None:
         f"{FOLDER}/definitions/{DEFINITION.sha256()}.json",
         f"{LOG}/{record_name(0)}",
     ]
-    assert _play(session.definition(DEFINITION.sha256()), shelf)[0] == DEFINITION
+    assert play(session.definition(DEFINITION.sha256()), shelf)[0] == DEFINITION
 
 
 def test_genesis_is_not_asked_where_there_is_a_log() -> None:
@@ -200,7 +157,7 @@ def test_genesis_is_not_asked_where_there_is_a_log() -> None:
     def refuse() -> Genesis:
         raise AssertionError
 
-    _play(second.open(DEFINITION, refuse), shelf)
+    play(second.open(DEFINITION, refuse), shelf)
 
     assert second.head.kind == "takeover"
     assert second.head.n == 1
@@ -219,8 +176,8 @@ def test_a_lost_race_for_the_takeover_starts_over_behind_the_winner() -> None:
     _open(overtaken, session)
 
     assert (rival.head.n, session.head.n) == (1, 2)
-    assert not _play(rival.still_ours(), shelf)[0]
-    assert _play(session.still_ours(), shelf)[0]
+    assert not play(rival.still_ours(), shelf)[0]
+    assert play(session.still_ours(), shelf)[0]
 
 
 def test_races_lost_for_ever_end_in_fenced() -> None:
@@ -247,14 +204,16 @@ def _head(data: bytes) -> Head:
 def test_roll_forward_comes_before_the_takeover_and_publishes_every_file() -> None:
     shelf, first, second = Shelf(), _session("a"), _session("b")
     _open(shelf, first)
-    _play(first.commit(_draft(first, "x", "y", "z")), shelf)
+    play(first.commit(_draft(first, "x", "y", "z")), shelf)
 
     effects = _open(shelf, second)
 
     kinds = [
         type(effect) for effect in effects if not isinstance(effect, Reached | Read)
     ]
-    assert kinds == [Create, List, Publish, Publish, Publish, Settle, Replace, Create]
+    assert kinds == [
+        Create, List, Publish, Publish, Publish, Settle, Replace, Create, List,
+    ]  # fmt: skip
     assert shelf.files[f"{FOLDER}/published"] == b"1\n"
 
 
@@ -262,7 +221,7 @@ def test_a_log_with_a_hole_or_a_changed_record_is_refused() -> None:
     shelf, session = Shelf(), _session()
     _open(shelf, session)
     for _ in range(2):
-        _play(session.commit(_draft(session)), shelf)
+        play(session.commit(_draft(session)), shelf)
     whole = dict(shelf.files)
 
     del shelf.files[f"{LOG}/{record_name(1)}"]
@@ -279,11 +238,11 @@ def test_a_log_with_a_hole_or_a_changed_record_is_refused() -> None:
 def test_a_program_of_another_state_version_does_not_even_fence() -> None:
     shelf, session = Shelf(), _session()
     _open(shelf, session)
-    _play(session.commit(_draft(session)), shelf)
+    play(session.commit(_draft(session)), shelf)
 
     with pytest.raises(LogCorrupt, match="drain with the old program"):
         _open(shelf, _session("b", state_version=2))
-    assert _play(session.still_ours(), shelf)[0]
+    assert play(session.still_ours(), shelf)[0]
 
 
 # --- commit, publish, clean ------------------------------------------------------------
@@ -297,14 +256,14 @@ def test_a_fenced_commit_deletes_its_staging_and_ends_the_session() -> None:
     _open(shelf, second)
 
     with pytest.raises(Fenced, match="record 1"):
-        _play(first.commit(draft), shelf)
+        play(first.commit(draft), shelf)
 
     assert draft.files[0].staged not in shelf.files
     with pytest.raises(Fenced, match="fenced at record 1"):
-        _play(first.staging(), shelf)
+        play(first.staging(), shelf)
     with pytest.raises(Fenced):
-        _play(first.commit(_draft(second)), shelf)
-    assert not _play(first.still_ours(), shelf)[0]
+        play(first.commit(_draft(second)), shelf)
+    assert not play(first.still_ours(), shelf)[0]
 
 
 def test_after_a_commit_of_unknown_outcome_only_open_helps() -> None:
@@ -315,20 +274,20 @@ def test_after_a_commit_of_unknown_outcome_only_open_helps() -> None:
         return Created.UNKNOWN if isinstance(effect, Create) else shelf(effect)
 
     with pytest.raises(Unreachable):
-        _play(session.commit(_draft(session)), deaf)
+        play(session.commit(_draft(session)), deaf)
     with pytest.raises(Fenced, match="open it again"):
-        _play(session.publish(), shelf)
+        play(session.publish(), shelf)
     _open(shelf, session)
-    _play(session.commit(_draft(session)), shelf)
+    play(session.commit(_draft(session)), shelf)
 
 
 def test_each_staging_has_a_fresh_attempt_and_the_commit_carries_it() -> None:
     shelf, session = Shelf(), _session()
     _open(shelf, session)
 
-    first, _ = _play(session.staging(), shelf)
-    second, _ = _play(session.staging(), shelf)
-    record, _ = _play(session.commit(Draft("timer", 0)), shelf)
+    first, _ = play(session.staging(), shelf)
+    second, _ = play(session.staging(), shelf)
+    record, _ = play(session.commit(Draft("timer", 0)), shelf)
 
     assert first != second
     assert second == f"{FOLDER}/staging/1-{record.attempt}"
@@ -339,8 +298,8 @@ def test_the_hint_follows_the_files_and_is_not_written_for_every_commit() -> Non
     _open(shelf, session)
     hints = []
     for _ in range(20):
-        _play(session.commit(_draft(session, "x")), shelf)
-        _, effects = _play(session.publish(), shelf)
+        play(session.commit(_draft(session, "x")), shelf)
+        _, effects = play(session.publish(), shelf)
         kinds = [type(e) for e in effects if not isinstance(e, Reached)]
         assert kinds[:2] == [Publish, Settle]
         hints += [e.data for e in effects if isinstance(e, Replace)]
@@ -351,11 +310,11 @@ def test_the_hint_follows_the_files_and_is_not_written_for_every_commit() -> Non
 def test_points_are_reached_in_the_order_the_failpoint_tests_rely_on() -> None:
     shelf, session = Shelf(), _session()
     effects = _open(shelf, session)
-    effects += _play(session.staging(), shelf)[1]
-    effects += _play(session.stage_snapshot(b"s", lambda: "0"), shelf)[1]
-    effects += _play(session.commit(_draft(session, "x", "y")), shelf)[1]
-    effects += _play(session.publish(), shelf)[1]
-    effects += _play(session.clean(), shelf)[1]
+    effects += play(session.staging(), shelf)[1]
+    effects += play(session.stage_snapshot(b"s", lambda: "0"), shelf)[1]
+    effects += play(session.commit(_draft(session, "x", "y")), shelf)[1]
+    effects += play(session.publish(), shelf)[1]
+    effects += play(session.clean(), shelf)[1]
 
     assert [effect.name for effect in effects if isinstance(effect, Reached)] == [
         "takeover.before",
@@ -377,15 +336,15 @@ def test_cleaning_keeps_two_snapshots_and_what_may_still_win() -> None:
     _open(shelf, session)
     refs = []
     for _ in range(4):
-        ref, _ = _play(session.stage_snapshot(b"s", lambda: "0"), shelf)
+        ref, _ = play(session.stage_snapshot(b"s", lambda: "0"), shelf)
         refs.append(ref.path)
         draft = Draft("commit", session.head.next + 1, snapshot=ref)
-        _play(session.commit(draft), shelf)
+        play(session.commit(draft), shelf)
     orphans = [f"{FOLDER}/snap/4-orphan.arrow", f"{FOLDER}/staging/4-orphan/x"]
     rivals = [f"{FOLDER}/snap/5-rival.arrow", f"{FOLDER}/staging/5-rival/x"]
     shelf.files.update(dict.fromkeys([*orphans, *rivals], b""))
 
-    _play(session.clean(), shelf)
+    play(session.clean(), shelf)
 
     left = [path for path in shelf.files if "/snap/" in path or "/staging/" in path]
     assert sorted(left) == sorted([*refs[2:], *rivals])
@@ -396,20 +355,20 @@ def test_cleaning_keeps_two_snapshots_and_what_may_still_win() -> None:
 def test_a_missing_snapshot_is_corruption_unless_a_newer_owner_took_it() -> None:
     shelf, session = Shelf(), _session()
     _open(shelf, session)
-    ref, _ = _play(session.stage_snapshot(b"s", lambda: sha256_hex(b"s")), shelf)
-    _play(session.commit(Draft("commit", 1, snapshot=ref)), shelf)
+    ref, _ = play(session.stage_snapshot(b"s", lambda: sha256_hex(b"s")), shelf)
+    play(session.commit(Draft("commit", 1, snapshot=ref)), shelf)
 
-    assert _play(session.read_snapshot(ref), shelf)[0] == b"s"
+    assert play(session.read_snapshot(ref), shelf)[0] == b"s"
     del shelf.files[ref.path]
     with pytest.raises(LogCorrupt, match="not there"):
-        _play(session.read_snapshot(ref), shelf)
+        play(session.read_snapshot(ref), shelf)
     shelf.files[ref.path] = b"t"
     with pytest.raises(LogCorrupt, match="bytes"):
-        _play(session.read_snapshot(ref), shelf)
+        play(session.read_snapshot(ref), shelf)
     del shelf.files[ref.path]
     _open(shelf, _session("b"))
     with pytest.raises(Fenced):
-        _play(session.read_snapshot(ref), shelf)
+        play(session.read_snapshot(ref), shelf)
 
 
 def test_a_changed_definition_is_refused() -> None:
@@ -419,7 +378,7 @@ def test_a_changed_definition_is_refused() -> None:
     shelf.files[f"{FOLDER}/definitions/{sha256}.json"] += b" "
 
     with pytest.raises(LogCorrupt, match=sha256):
-        _play(session.definition(sha256), shelf)
+        play(session.definition(sha256), shelf)
 
 
 def test_records_with_an_outbox_stay_unsent_until_noted() -> None:
@@ -431,7 +390,7 @@ def test_records_with_an_outbox_stay_unsent_until_noted() -> None:
     again = _session("b")
     _open(shelf, again)
     assert [r.n for r in again.unsent] == [1]
-    _play(again.note_sent(again.head.n), shelf)
+    play(again.note_sent(again.head.n), shelf)
     assert again.unsent == ()
     third = _session("c")
     _open(shelf, third)
@@ -439,24 +398,8 @@ def test_records_with_an_outbox_stay_unsent_until_noted() -> None:
 
 
 def _commit_outbox(shelf: Shelf, session: LogSession) -> LogRecord:
-    alert = AlertTransition(
-        alert_id="a",
-        transition=0,
-        state="firing",
-        rule="r",
-        rule_version="v",
-        severity="warning",
-        city="razlog",
-        device="d",
-        property="pm10",
-        window="1h",
-        event_us=0,
-        value=1.0,
-        source="telemetry.razlog/0",
-        offset=0,
-        early=False,
-    )
-    return _play(session.commit(Draft("timer", 0, outbox=(alert,))), shelf)[0]
+    draft = Draft("timer", 0, outbox=(an_alert(),))
+    return play(session.commit(draft), shelf)[0]
 
 
 def test_a_record_nobody_could_read_is_never_created() -> None:
@@ -466,6 +409,6 @@ def test_a_record_nobody_could_read_is_never_created() -> None:
     draft = Draft("commit", 1, watermarks={"razlog": "soon"})  # type: ignore[dict-item]
 
     with pytest.raises(LogCorrupt, match="watermarks"):
-        _play(session.commit(draft), shelf)
+        play(session.commit(draft), shelf)
 
     assert shelf.files == before

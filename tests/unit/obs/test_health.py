@@ -203,3 +203,34 @@ def test_a_released_partition_is_nobodys_worry() -> None:
     found.beat(2 * STALL_US)
 
     assert found.judge(2 * STALL_US).ready
+
+
+def test_a_partition_that_waits_for_the_store_is_not_ready_and_not_unhealthy() -> None:
+    """However long it takes: a restart would meet the same store."""
+    found = progress()
+    found.joined({SOURCE})
+    found.opened(SOURCE, 100, now_us=0)
+    found.ends(SOURCE, 200, now_us=1)
+    found.store(SOURCE, "disk full", now_us=2)
+    late_us = 100 * STALL_US
+    found.beat(late_us)
+
+    judgement = found.judge(late_us)
+
+    assert judgement.healthy
+    assert not judgement.ready
+    assert judgement.reasons == (f"{SOURCE}: intake is paused: store: disk full",)
+
+
+def test_once_the_store_is_back_what_waits_has_its_full_time_again() -> None:
+    found = progress()
+    found.joined({SOURCE})
+    found.opened(SOURCE, 100, now_us=0)
+    found.ends(SOURCE, 200, now_us=1)
+    found.store(SOURCE, "no answer", now_us=2)
+    back_us = 10 * STALL_US
+    found.store(SOURCE, "", now_us=back_us)
+    found.beat(back_us + STALL_US + 1)
+
+    assert found.judge(back_us + STALL_US).ready
+    assert not found.judge(back_us + STALL_US + 1).healthy

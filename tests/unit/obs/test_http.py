@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,9 @@ from streamproc.obs.http import (
     Route,
     judged,
     serve,
+    serve_at,
 )
+from streamproc.obs.http import ask as asked
 
 ROUTES: Mapping[str, Route] = {
     "/metrics": lambda: Answer(b"m 1\n"),
@@ -180,3 +183,19 @@ async def test_a_taken_port_is_an_error() -> None:
     async with await serve("127.0.0.1", 0, ROUTES) as server:
         with pytest.raises(OSError, match="in use"):
             await serve("127.0.0.1", server.port, ROUTES)
+
+
+async def test_a_process_on_this_host_is_asked_through_a_socket(tmp_path: Path) -> None:
+    async def later() -> Answer:
+        await asyncio.sleep(0)
+        return Answer(b"a page")
+
+    path = str(tmp_path / "1.sock")
+    async with await serve_at(path, {"/metrics": later}):
+        assert await asked(path, "/metrics") == b"a page"
+        assert await asked(path, "/nothing") == b"Not Found\n"
+
+
+async def test_nobody_at_a_socket_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        await asked(str(tmp_path / "nobody.sock"), "/metrics")

@@ -238,7 +238,10 @@ async def test_bytes_flush(tmp_path: Path) -> None:
 
     await rig.run()
 
-    assert [c.reason for _, c in rig.watch.commits] == ["bytes"] * 3
+    # What was due behind a commit under way may be drained in the end.
+    reasons = [c.reason for _, c in rig.watch.commits]
+    assert reasons[:2] == ["bytes", "bytes"]
+    assert reasons[2:] in (["bytes"], ["drain"])
 
 
 async def test_the_partition_that_holds_most_is_committed_when_all_hold_too_much(

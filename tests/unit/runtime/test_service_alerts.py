@@ -337,6 +337,7 @@ async def test_silence_judges_no_data_and_the_alert_survives_a_restart(
         await rig.watch.until(lambda: rig.watch.stepped_to)
         for _ in range(8):
             await rig.pass_time(30.0)
+            await rig.until_written()
         await rig.watch.until(lambda: hook.got)
 
     kinds = [t.kind for record in log_of(tmp_path) for t in record.timers]

@@ -1,0 +1,35 @@
+"""A Kafka partition for the simulation, and the alerts its records open."""
+
+from random import Random
+
+from streamproc.core.values import AlertTransition
+
+
+class Partition:
+    """A Kafka partition: payloads by offset, one owner, one committed offset."""
+
+    def __init__(self, random: Random, records: int) -> None:
+        self.payloads = [random.randint(-1000, 1000) for _ in range(records)]
+        self.owner = 0
+        self.committed: int | None = None
+
+
+def alert_of(source: str, offset: int) -> AlertTransition:
+    """Return the alert that the record at `offset` of `source` opens."""
+    return AlertTransition(
+        alert_id=str(offset),
+        transition=0,
+        state="firing",
+        rule="r",
+        rule_version="v",
+        severity="warning",
+        city="even",
+        device="d",
+        property="p",
+        window=None,
+        event_us=offset,
+        value=None,
+        source=source,
+        offset=offset,
+        early=False,
+    )

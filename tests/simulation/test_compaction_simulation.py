@@ -1,0 +1,52 @@
+"""Compaction and retention keep their promises on every schedule the seeds can think of.
+
+`STREAMPROC_SEED=n` runs that seed alone.
+"""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from random import Random
+
+import pytest
+
+from streamproc.testing.compaction_sim import CompactionSimulation
+from streamproc.testing.simulation import Faults
+
+SEEDS = 120
+SEEDS_LONG = 10_000
+
+
+def _run(count: int) -> Counter[str]:
+    named = os.environ.get("STREAMPROC_SEED")
+    first = Random().randrange(10**9) if named is None else int(named)
+    print(f"seeds from {first}")  # noqa: T201  (to repeat a failure)
+    tally: Counter[str] = Counter()
+    for seed in range(first, first + (count if named is None else 1)):
+        made = CompactionSimulation(seed)
+        tally.update(asdict(made.run()))
+        tally.update(made.swaps)
+    print(dict(tally))  # noqa: T201  (what the seeds did)
+    return tally
+
+
+def test_without_faults_dates_are_compacted_and_each_row_stays_once() -> None:
+    quiet = Faults(kill=0, power=0, sleep=0, reassign=0, lost_reply=0)
+
+    made = CompactionSimulation(1, faults=quiet, records=100)
+    made.run()
+
+    assert made.swaps["compact"] >= 3
+
+
+def test_no_reader_sees_fewer_rows_and_none_twice_at_the_end_whatever_happens() -> None:
+    tally = _run(SEEDS)
+
+    if "STREAMPROC_SEED" not in os.environ:
+        rare = {name for name, count in tally.items() if count < 20}
+        assert rare <= {"gave_up", "lost_replies"}, tally
+
+
+@pytest.mark.long
+def test_no_reader_sees_fewer_rows_on_many_seeds() -> None:
+    _run(SEEDS_LONG)
