@@ -9,7 +9,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
@@ -97,8 +97,9 @@ class Generator:
             self._drafts.append(draft)
 
         def told(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                self._places[seq] = message.offset()
+            offset = message.offset()
+            if error is None and offset is not None:
+                self._places[seq] = offset
                 self._answered_us = SystemClock().monotonic_us()
             else:
                 self.refused.append(str(error))
@@ -123,15 +124,14 @@ class Generator:
         """Read the topics back; return every record that is there, and what is wrong."""
         topics = sorted({draft.topic for draft in self._drafts})
         entries, findings, seen = [], [], set()
-        for message in read_topics(self._bootstrap, topics):
-            seq = int(dict(message.headers())[_SEQ])
+        for found in read_topics(self._bootstrap, topics):
+            seq, offset = int(found.headers[_SEQ]), found.offset
             draft = self._drafts[seq]
-            offset = message.offset()
             if seq in seen:
                 findings.append(f"the broker has record {seq} twice")
             if self._places.get(seq, offset) != offset:
                 findings.append(f"record {seq} is not where it was acknowledged")
-            if (message.value() or b"") != draft.payload:
+            if found.value != draft.payload:
                 findings.append(f"the broker has changed record {seq}")
             seen.add(seq)
             entries.append(draft.at(offset))
@@ -153,7 +153,16 @@ def _producer(bootstrap: str) -> Producer:
     )
 
 
-def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
+class Found(NamedTuple):
+    """A record as it lies in a topic."""
+
+    place: tuple[str, int]
+    offset: int
+    value: bytes
+    headers: dict[str, str]
+
+
+def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Found]:
     """Yield every record of the topics up to the ends there are now."""
     consumer = _consumer(bootstrap)
     try:
@@ -168,12 +177,24 @@ def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
                 raise RuntimeError(msg)
             if message.error():
                 continue
-            yield message
-            place = (message.topic(), message.partition())
-            if message.offset() + 1 >= ends.get(place, 0):
-                ends.pop(place, None)
+            found = _found(message)
+            yield found
+            if found.offset + 1 >= ends.get(found.place, 0):
+                ends.pop(found.place, None)
     finally:
         consumer.close()
+
+
+def _found(message: Message) -> Found:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    headers = {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in dict(message.headers() or ()).items()
+    }
+    return Found((topic, partition), offset, message.value() or b"", headers)
 
 
 def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
@@ -187,7 +208,7 @@ def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], 
 
 def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     """Return the JSON documents of a topic."""
-    return [json.loads(message.value()) for message in read_topics(bootstrap, [topic])]
+    return [json.loads(found.value) for found in read_topics(bootstrap, [topic])]
 
 
 def _consumer(bootstrap: str) -> Consumer:
