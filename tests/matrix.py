@@ -114,7 +114,8 @@ class _Collector:
         for item in items:
             test = item.nodeid.partition("[")[0]
             for mark in item.iter_markers("fault"):
-                claim = Claim(*mark.args, test, mark.kwargs["how"], mark.kwargs["seen"])
+                (row,) = mark.args
+                claim = Claim(row, test, mark.kwargs["how"], mark.kwargs["seen"])
                 self.claims[claim] = None
 
 
@@ -147,8 +148,8 @@ def outcomes(reports: Iterable[Path]) -> dict[str, Outcome]:
                 test = f"{case.get('classname', '').replace('.', '/')}.py::{name}"
                 cases[test].append("skipped" if "skipped" in kinds else kind)
             for test, ends in cases.items():
-                counts = (ends.count(k) for k in ("passed", "failed", "skipped"))
-                found[test] = Outcome(*counts, when)
+                passed, failed = ends.count("passed"), ends.count("failed")
+                found[test] = Outcome(passed, failed, ends.count("skipped"), when)
     return found
 
 

@@ -24,6 +24,8 @@ INVALID = 0.02
 BOTH = 0.3
 REST = 0.002
 """Chance of a town to fall silent, each time it is asked."""
+NAP_EVERY_S, NAP_S = 60, 12
+"""How often, and for how long, a device says nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Traffic:
     def _record(self, city: str, now: int) -> Draft:
         rng = self.rng
         device = f"{city}-{rng.randrange(self.devices):03}"
+        while _naps(device, now):
+            device = f"{city}-{rng.randrange(self.devices):03}"
         event = now // MS * MS
         if rng.random() < LATE:
             behind_s = rng.choice((3, 8, 20, 45, 90, 90_000))
@@ -131,6 +135,12 @@ class Traffic:
             return json.dumps(document).encode(), "future"
         document["device"] = 7
         return json.dumps(document).encode(), "wrong_type"
+
+
+def _naps(device: str, now: int) -> bool:
+    shifted = now // S + zlib.crc32(device.encode())
+    # Device 0 never naps: there is always somebody to choose.
+    return not device.endswith("-000") and shifted % NAP_EVERY_S < NAP_S
 
 
 def _payload(device: str, readings: tuple[Reading, ...]) -> bytes:
