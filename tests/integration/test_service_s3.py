@@ -108,6 +108,12 @@ async def test_a_bucket_gets_the_tables_that_a_folder_gets(
     assert not second.watch.failures
 
 
+@pytest.mark.fault(
+    "F28", how="three requests in ten fail on a real S3 server", seen="the same tables"
+)
+@pytest.mark.fault(
+    "F29", how="half of those fail after they took effect", seen="the same tables"
+)
 async def test_a_service_on_a_store_that_fails_all_the_time_writes_the_same_tables(
     s3: S3Server, tmp_path: Path
 ) -> None:

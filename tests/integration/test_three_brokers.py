@@ -102,6 +102,11 @@ def every(topic: str, counts: Sequence[int]) -> list[tuple[str, int]]:
     return [(f"{topic}/{p}", n) for p, count in enumerate(counts) for n in range(count)]
 
 
+@pytest.mark.fault(
+    "F15",
+    how="three brokers, the leader killed while it is read",
+    seen="nothing lost or doubled",
+)
 async def test_a_leader_that_is_killed_costs_and_doubles_nothing(
     region: Region, tmp_path: Path
 ) -> None:
@@ -125,6 +130,11 @@ async def test_a_leader_that_is_killed_costs_and_doubles_nothing(
     verified_logs(tmp_path)
 
 
+@pytest.mark.fault(
+    "F13",
+    how="three brokers, the coordinator killed",
+    seen="the group goes on at another, a new member gets its share",
+)
 async def test_a_group_whose_coordinator_is_killed_goes_on_at_another(
     region: Region, tmp_path: Path
 ) -> None:
@@ -160,6 +170,11 @@ async def test_a_group_whose_coordinator_is_killed_goes_on_at_another(
     verified_logs(tmp_path)
 
 
+@pytest.mark.fault(
+    "F22",
+    how="partitions added while it is read",
+    seen="they are read, parts of one minute merge",
+)
 async def test_partitions_that_are_added_are_read_and_their_parts_merge(
     region: Region, tmp_path: Path
 ) -> None:
@@ -199,6 +214,11 @@ async def _send(
         )
 
 
+@pytest.mark.fault(
+    "F23",
+    how="transactions aborted and committed",
+    seen="counted by records, aborted ones passed",
+)
 async def test_aborted_transactions_are_passed_and_committed_ones_read_once(
     region: Region, tmp_path: Path
 ) -> None:
@@ -231,6 +251,9 @@ async def test_aborted_transactions_are_passed_and_committed_ones_read_once(
     assert log[-1].next == 12 * 6
 
 
+@pytest.mark.fault(
+    "F23", how="holes made by compaction", seen="passed, also after a restart"
+)
 async def test_holes_that_compaction_makes_are_passed_before_and_after_a_restart(
     region: Region, tmp_path: Path
 ) -> None:
@@ -292,6 +315,9 @@ async def _until_compacted(region: Region, topic: str) -> list[int]:
     return seen[-1]
 
 
+@pytest.mark.fault(
+    "F44", how="brokers restart with new certificates", seen="nothing lost"
+)
 async def test_brokers_that_restart_with_renewed_certificates_cost_nothing(
     region: Region, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def staged(store: ObjectStore, data: bytes = b"data") -> tuple[int, str]:
 # --- F28: the store is busy -----------------------------------------------------------
 
 
+@pytest.mark.fault("F28", how="503 to some requests", seen="asked again, nothing lost")
 def test_a_busy_store_is_asked_again_and_nothing_is_lost(bench: Bench) -> None:
     busy = (Fault.SLOW_DOWN, Fault.INTERNAL, Fault.RESET, Fault.CONFLICT)
     bench.front.judge = share(busy, 0.5, 28, lambda asked: not creates(asked))
@@ -129,6 +130,9 @@ def test_a_busy_store_is_asked_again_and_nothing_is_lost(bench: Bench) -> None:
     assert bench.patience.waits
 
 
+@pytest.mark.fault(
+    "F28", how="503 to every request", seen="unreachable after its patience"
+)
 def test_a_store_that_stays_busy_is_unreachable_once_the_patience_is_over(
     bench: Bench,
 ) -> None:
@@ -191,6 +195,9 @@ def test_an_upload_that_failed_keeps_the_record_from_being_created(
     "fault",
     [Fault.APPLIED_500, Fault.APPLIED_RESET, Fault.APPLIED_STALL],
 )
+@pytest.mark.fault(
+    "F29", how="500 after the create was done", seen="unknown, sent once, read back"
+)
 def test_a_create_whose_answer_was_lost_is_unknown_and_was_sent_once(
     bench: Bench, fault: Fault
 ) -> None:
@@ -242,6 +249,9 @@ def test_a_create_that_stays_unknown_ends_with_the_patience(bench: Bench) -> Non
 @pytest.mark.parametrize(
     "fault", [Fault.APPLIED_500, Fault.APPLIED_RESET, Fault.APPLIED_IN_BODY]
 )
+@pytest.mark.fault(
+    "F29", how="500 after the copy was done", seen="looked at, not made twice"
+)
 def test_a_copy_whose_answer_was_lost_is_looked_at(bench: Bench, fault: Fault) -> None:
     size, digest = staged(bench.store)
     bench.front.judge = first(fault, copies)
@@ -255,6 +265,9 @@ def test_a_copy_whose_answer_was_lost_is_looked_at(bench: Bench, fault: Fault) -
 # --- F30: refused ---------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "F30", how="409 that left nothing", seen="tried again, not taken for a loss"
+)
 def test_a_conflict_that_left_nothing_is_not_taken_for_somebody_s_record(
     bench: Bench,
 ) -> None:
@@ -265,6 +278,7 @@ def test_a_conflict_that_left_nothing_is_not_taken_for_somebody_s_record(
     assert bench.store.create("log/0", b"mine") is Created.CREATED
 
 
+@pytest.mark.fault("F30", how="412: somebody else was first", seen="fenced")
 def test_another_owner_s_record_fences(bench: Bench) -> None:
     log, other = partition_log(bench.store), partition_log(bench.another())
     log.open(definition(), lambda: Genesis(0, "test"))
@@ -282,6 +296,9 @@ def test_another_owner_s_record_fences(bench: Bench) -> None:
         (Fault.EXPIRED, "not allowed: status 403 ExpiredToken"),
         (Fault.NO_BUCKET, "status 404 NoSuchBucket"),
     ],
+)
+@pytest.mark.fault(
+    "F30", how="403 of stale credentials", seen="said at once, not repeated"
 )
 def test_a_no_is_not_asked_again(bench: Bench, fault: Fault, said: str) -> None:
     bench.front.judge = always(fault, lambda asked: asked.method != "HEAD")
