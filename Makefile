@@ -6,7 +6,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 RUNS   := $(VENV)/.runs
-JUNIT  := build/junit.xml
 
 .PHONY: setup demo test test-long lint bench kafka s3 wheel mutants clean lock
 
@@ -35,10 +34,9 @@ demo: $(RUNS)
 s3: $(STAMP)
 	$(BIN)/python -m streamproc.testing.s3_server --port 7070
 
-# All tests but the long ones.
+# All tests but the long ones, in two processes: one computes while the other waits for brokers.
 test: $(STAMP)
-	@mkdir -p build
-	$(BIN)/python -m pytest --junitxml=$(JUNIT) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+	$(BIN)/python .ci/run_tests.py build
 
 # Minutes to an hour: kill tests, big simulations, long fuzzing, kernels with their indices
 # checked, real data through Kafka.

@@ -442,6 +442,7 @@ class LogSession:
             yield Delete(file.path)
         yield Delete(f"{self.folder}/snap/{n}-{self._attempt}.arrow")
         yield Delete(archive_path(self.folder, n, str(self._attempt)))
+        yield Settle()
 
     def _require_open(self) -> None:
         if self._over is not None:

@@ -26,7 +26,7 @@ def arguments() -> Plan:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long it lasts")
     parser.add_argument("--seed", type=int, help="of faults and traffic")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--store", choices=("local",), default="local")
+    parser.add_argument("--store", choices=("local", "s3"), default="local")
     parser.add_argument("--rate", type=float, default=300.0, help="records a second")
     parser.add_argument(
         "--only", action="append", choices=tuple(FAULTS), help="these faults alone"
@@ -53,7 +53,7 @@ def show(summary: Summary) -> None:
     lines = [
         f"seed {summary.seed}, {summary.store}, {summary.seconds:.0f} s",
         f"{summary.workers} workers, {summary.starts} starts",
-        f"sent {summary.sent}, acknowledged {summary.acked}",
+        f"{summary.sent} sent, {summary.acked} acknowledged to {summary.producers} producers",
         "faults: " + ", ".join(f"{k} {n}" for k, n in sorted(summary.faults.items())),
         "found: " + ", ".join(f"{k} {n}" for k, n in summary.counts.items()),
         "told: " + ", ".join(f"{k} {n}" for k, n in summary.events.items()),

@@ -9,7 +9,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
@@ -18,7 +18,8 @@ from tests.chaos.traffic import Draft, Traffic
 from tests.oracle.facts import Entry
 
 TICK_S = 0.05
-FLUSH_S = 120.0
+FLUSH_S = 30.0
+STUCK_US = 40_000_000
 _SEQ = "seq"
 
 
@@ -35,18 +36,12 @@ class Generator:
         self._traffic = Traffic(rng)
         self._rate = rate
         self._bootstrap = bootstrap
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "message.timeout.ms": 0,
-                "linger.ms": 20,
-                "log_level": 0,
-            }
-        )
+        self._producer = _producer(bootstrap)
+        self._answered_us = 0
         self._drafts: list[Draft] = []
         self._places: dict[int, int] = {}
         self.refused: list[str] = []
+        self.producers = 1
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generator")
 
@@ -54,7 +49,7 @@ class Generator:
         self._thread.start()
 
     def stop(self) -> int:
-        """Stop, wait for what is under way; return how many were never answered."""
+        """Stop, wait for what is under way; return how many were not answered by then."""
         self._stop.set()
         self._thread.join()
         return int(self._producer.flush(FLUSH_S))
@@ -79,6 +74,22 @@ class Generator:
                 self._send(draft)
             owed -= int(owed)
             self._producer.poll(0)
+            self._renew_if_stuck(now)
+
+    def _renew_if_stuck(self, now_us: int) -> None:
+        """Begin with another producer where this one gets no answer for long.
+
+        librdkafka's was seen to stay silent for good after a broker came back. What it
+        was about to send may be there or not: reading back tells.
+        """
+        if not len(self._producer):
+            self._answered_us = now_us
+        elif now_us - self._answered_us > STUCK_US:
+            self._producer.purge()
+            self._producer.poll(0)
+            self._producer = _producer(self._bootstrap)
+            self._answered_us = now_us
+            self.producers += 1
 
     def _send(self, draft: Draft) -> None:
         seq = len(self._drafts)
@@ -86,8 +97,10 @@ class Generator:
             self._drafts.append(draft)
 
         def told(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                self._places[seq] = message.offset()
+            offset = message.offset()
+            if error is None and offset is not None:
+                self._places[seq] = offset
+                self._answered_us = SystemClock().monotonic_us()
             else:
                 self.refused.append(str(error))
 
@@ -111,15 +124,14 @@ class Generator:
         """Read the topics back; return every record that is there, and what is wrong."""
         topics = sorted({draft.topic for draft in self._drafts})
         entries, findings, seen = [], [], set()
-        for message in read_topics(self._bootstrap, topics):
-            seq = int(dict(message.headers())[_SEQ])
+        for found in read_topics(self._bootstrap, topics):
+            seq, offset = int(found.headers[_SEQ]), found.offset
             draft = self._drafts[seq]
-            offset = message.offset()
             if seq in seen:
                 findings.append(f"the broker has record {seq} twice")
             if self._places.get(seq, offset) != offset:
                 findings.append(f"record {seq} is not where it was acknowledged")
-            if (message.value() or b"") != draft.payload:
+            if found.value != draft.payload:
                 findings.append(f"the broker has changed record {seq}")
             seen.add(seq)
             entries.append(draft.at(offset))
@@ -129,7 +141,28 @@ class Generator:
         return entries, findings
 
 
-def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
+def _producer(bootstrap: str) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,
+            "linger.ms": 20,
+            "log_level": 0,
+        }
+    )
+
+
+class Found(NamedTuple):
+    """A record as it lies in a topic."""
+
+    place: tuple[str, int]
+    offset: int
+    value: bytes
+    headers: dict[str, str]
+
+
+def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Found]:
     """Yield every record of the topics up to the ends there are now."""
     consumer = _consumer(bootstrap)
     try:
@@ -144,12 +177,24 @@ def read_topics(bootstrap: str, topics: Sequence[str]) -> Iterator[Message]:
                 raise RuntimeError(msg)
             if message.error():
                 continue
-            yield message
-            place = (message.topic(), message.partition())
-            if message.offset() + 1 >= ends.get(place, 0):
-                ends.pop(place, None)
+            found = _found(message)
+            yield found
+            if found.offset + 1 >= ends.get(found.place, 0):
+                ends.pop(found.place, None)
     finally:
         consumer.close()
+
+
+def _found(message: Message) -> Found:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    headers = {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in dict(message.headers() or ()).items()
+    }
+    return Found((topic, partition), offset, message.value() or b"", headers)
 
 
 def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
@@ -163,7 +208,7 @@ def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], 
 
 def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     """Return the JSON documents of a topic."""
-    return [json.loads(message.value()) for message in read_topics(bootstrap, [topic])]
+    return [json.loads(found.value) for found in read_topics(bootstrap, [topic])]
 
 
 def _consumer(bootstrap: str) -> Consumer:

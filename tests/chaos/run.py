@@ -18,7 +18,7 @@ from streamproc.testing.tcp_proxy import TcpProxy
 from tests.chaos.faults import FAULTS, Scene, schedule
 from tests.chaos.generator import Generator, documents, end_offsets
 from tests.chaos.setting import ALERTS, FACTS, PARTITIONS, configuration, topic_of
-from tests.chaos.stores import LocalRoot, Store
+from tests.chaos.stores import Store, open_store
 from tests.chaos.workers import Workers
 from tests.oracle.facts import write_facts, write_ledger
 from tests.oracle.folder import Folder
@@ -59,6 +59,8 @@ class Summary:
     faults: dict[str, int] = field(default_factory=dict)
     sent: int = 0
     acked: int = 0
+    unanswered: int = 0
+    producers: int = 1
     starts: int = 0
     looks: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -92,7 +94,8 @@ class Chaos:
             await asyncio.to_thread(broker.start)
             try:
                 proxy.target = broker.front
-                await self._with_broker(broker, proxy, LocalRoot(plan.folder / "root"))
+                async with open_store(plan.store, plan.folder) as store:
+                    await self._with_broker(broker, proxy, store)
             finally:
                 await asyncio.to_thread(broker.stop)
         summary.seconds = self._seconds()
@@ -162,9 +165,7 @@ class Chaos:
         reviving = asyncio.create_task(self._revive(scene.workers))
         await self._faults(scene)
         self._say("faults are over")
-        unanswered = await asyncio.to_thread(generator.stop)
-        if unanswered:
-            summary.findings.append(f"O8 {unanswered} records were never acknowledged")
+        summary.unanswered = await asyncio.to_thread(generator.stop)
         began = self._seconds()
         ends = await asyncio.to_thread(
             end_offsets, scene.broker.bootstrap_servers, TOPICS
@@ -186,6 +187,7 @@ class Chaos:
                 )
         await self._close(scene.workers)
         summary.sent, summary.acked = generator.sent, generator.acked
+        summary.producers = generator.producers
         summary.starts = scene.workers.starts
         summary.events = dict(scene.workers.events().most_common())
         summary.ended_by_themselves = list(map(asdict, scene.workers.ends))
@@ -199,7 +201,9 @@ class Chaos:
             if self._seconds() >= until:
                 break
             fault = FAULTS.get(kind)
-            told = await (fault(scene) if fault else scene.store.faults[kind]())
+            told = await (
+                fault(scene) if fault else scene.store.faults[kind](scene.rng)
+            )
             counted[kind] += 1
             self._say(f"{kind}: {told}")
         self.summary.faults = dict(counted)
@@ -248,7 +252,7 @@ class Chaos:
             )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "streamproc", "inspect", store.inspected()),
-            "--verify",
+            *("--verify", "--config", str(plan.folder / "chaos.toml")),
             cwd=CHECKOUT,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.chaos.setting import FACTS, PARTITIONS, topic_of
 from tests.oracle.facts import Entry, Reading
@@ -20,10 +20,14 @@ PROPERTIES = ("pm10", "temperature")
 BAD = 0.02
 LATE = 0.05
 REPEATED = 0.04
+SAME = 0.5
+"""Of those that repeat a time: how many repeat the value, too."""
 INVALID = 0.02
 BOTH = 0.3
 REST = 0.002
 """Chance of a town to fall silent, each time it is asked."""
+NAP_EVERY_S, NAP_S = 60, 12
+"""How often, and for how long, a device says nothing."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Traffic:
     rng: random.Random
     devices: int = 20
     _rests_until: dict[str, int] = field(default_factory=dict)
-    _last: dict[tuple[str, str], int] = field(default_factory=dict)
+    _last: dict[tuple[str, str], Reading] = field(default_factory=dict)
 
     def records(self, now: int, count: int) -> list[Draft]:
         awake = [city for city in FACTS.zones if self._is_awake(city, now)]
@@ -79,20 +83,27 @@ class Traffic:
     def _record(self, city: str, now: int) -> Draft:
         rng = self.rng
         device = f"{city}-{rng.randrange(self.devices):03}"
+        while _naps(device, now):
+            device = f"{city}-{rng.randrange(self.devices):03}"
         event = now // MS * MS
         if rng.random() < LATE:
             behind_s = rng.choice((3, 8, 20, 45, 90, 90_000))
             event -= int(rng.uniform(0.5, 1.0) * behind_s * 1000) * MS
         chosen = PROPERTIES if rng.random() < BOTH else (rng.choice(PROPERTIES),)
+        before = None
         if rng.random() < REPEATED:
-            event = self._last.get((device, chosen[0]), event)
+            before = self._last.get((device, chosen[0]))
+        if before is not None:
+            event = before.event
         quality = 0 if rng.random() < INVALID else 1
         readings = tuple(
             Reading(name, event, self._value(device, name, now), quality)
             for name in chosen
         )
-        for name in chosen:
-            self._last[device, name] = event
+        if before is not None and rng.random() < SAME:
+            readings = (replace(readings[0], value=before.value), *readings[1:])
+        for reading in readings:
+            self._last[device, reading.property] = reading
         payload, refused = _payload(device, readings), None
         if rng.random() < BAD:
             payload, refused = self._spoil(payload)
@@ -110,8 +121,7 @@ class Traffic:
     def _value(self, device: str, name: str, now: int) -> float:
         phase = zlib.crc32(f"{device} {name}".encode()) % 628 / 100
         swing = math.sin(now / (20 * S) + phase)
-        # Few different values, so that a repeated time often brings an equal one.
-        return round(50 + 25 * swing + self.rng.gauss(0, 8), self.rng.choice((0, 2)))
+        return round(50 + 25 * swing + self.rng.gauss(0, 8), 2)
 
     def _spoil(self, payload: bytes) -> tuple[bytes, str]:
         document = json.loads(payload)
@@ -131,6 +141,12 @@ class Traffic:
             return json.dumps(document).encode(), "future"
         document["device"] = 7
         return json.dumps(document).encode(), "wrong_type"
+
+
+def _naps(device: str, now: int) -> bool:
+    shifted = now // S + zlib.crc32(device.encode())
+    # Device 0 never naps: there is always somebody to choose.
+    return not device.endswith("-000") and shifted % NAP_EVERY_S < NAP_S
 
 
 def _payload(device: str, readings: tuple[Reading, ...]) -> bytes:

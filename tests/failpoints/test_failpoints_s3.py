@@ -73,6 +73,11 @@ async def _killed_at(
     assert sent == {(r["alert_id"], r["transition"]) for r in published(root, "alerts")}
 
 
+@pytest.mark.fault(
+    "F1",
+    how="SIGKILL at four steps, output in a bucket",
+    seen="same tables; nothing twice",
+)
 async def test_killed_at_four_steps_a_bucket_holds_what_a_straight_run_writes(
     broker: EmbeddedBrokerProcess, s3: S3Server, tmp_path: Path
 ) -> None:
@@ -80,6 +85,11 @@ async def test_killed_at_four_steps_a_bucket_holds_what_a_straight_run_writes(
 
 
 @pytest.mark.long
+@pytest.mark.fault(
+    "F1",
+    how="SIGKILL at each step, output in a bucket",
+    seen="same tables; nothing twice",
+)
 async def test_killed_at_every_step_a_bucket_holds_what_a_straight_run_writes(
     broker: EmbeddedBrokerProcess, s3: S3Server, tmp_path: Path
 ) -> None:

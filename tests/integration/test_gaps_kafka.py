@@ -121,6 +121,11 @@ async def desk(kafka: ApacheKafka, tmp_path: Path) -> Desk:
     return made
 
 
+@pytest.mark.fault(
+    "F19",
+    how="records deleted on Apache Kafka",
+    seen="stops with exact bounds; goes on after accept-gap",
+)
 async def test_retention_overtakes_and_a_person_accepts_the_gap(desk: Desk) -> None:
     await desk.produce(20)
     assert (await desk.run()).code == 0
@@ -153,6 +158,11 @@ async def test_retention_overtakes_and_a_person_accepts_the_gap(desk: Desk) -> N
     assert gap["reason"] == "disk lost, ticket 481"
 
 
+@pytest.mark.fault(
+    "F20",
+    how="topic deleted and created on Apache Kafka",
+    seen="refused until accepted",
+)
 async def test_a_topic_created_anew_is_refused_until_it_is_accepted(desk: Desk) -> None:
     await desk.produce(20)
     assert (await desk.run()).code == 0
@@ -185,6 +195,7 @@ async def test_a_topic_created_anew_is_refused_until_it_is_accepted(desk: Desk) 
 
 
 @pytest.mark.parametrize("offset", [0, 7, 10_000])
+@pytest.mark.fault("F21", how="the group's offsets reset", seen="the log wins")
 async def test_offsets_that_an_operator_resets_do_not_matter(
     desk: Desk, offset: int
 ) -> None:

@@ -108,6 +108,16 @@ async def test_a_bucket_gets_the_tables_that_a_folder_gets(
     assert not second.watch.failures
 
 
+@pytest.mark.fault(
+    "F28",
+    how="HTTP front: three requests of a service in ten fail",
+    seen="same tables as undisturbed",
+)
+@pytest.mark.fault(
+    "F29",
+    how="HTTP front: half of a service's failed requests were applied",
+    seen="same tables as undisturbed",
+)
 async def test_a_service_on_a_store_that_fails_all_the_time_writes_the_same_tables(
     s3: S3Server, tmp_path: Path
 ) -> None:

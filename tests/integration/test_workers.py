@@ -210,6 +210,9 @@ async def test_workers_read_to_the_end_together_and_each_record_once(
     assert json.loads(out)["records"] >= 1600
 
 
+@pytest.mark.fault(
+    "F2", how="a worker of a supervisor killed", seen="started again, every record once"
+)
 async def test_a_killed_worker_is_started_again_and_all_drain_in_the_end(
     kafka: ApacheKafka, tmp_path: Path
 ) -> None:

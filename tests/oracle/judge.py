@@ -112,19 +112,18 @@ def _published(
     rows: list[tuple[str, Row]] = []
     for name in sorted(there):
         data = folder.read(name)
+        told = named.get(name)
+        digest = hashlib.sha256(data).hexdigest()
+        if told and (told["size"], told["sha256"]) != (len(data), digest):
+            verdict.findings.append(f"O4 {name} is not what the log names")
         try:
             inside = rows_in(name, data)
         except (OSError, ValueError, KeyError) as error:
             verdict.findings.append(f"O4 {name} cannot be read: {error}")
             continue
+        if told and told["rows"] != len(inside):
+            verdict.findings.append(f"O4 {name} has not {told['rows']} rows")
         rows += [(name, row) for row in inside]
-        if name in named:
-            told = named[name]
-            digest = hashlib.sha256(data).hexdigest()
-            if (told["size"], told["sha256"]) != (len(data), digest):
-                verdict.findings.append(f"O4 {name} is not what the log names")
-            if told["rows"] != len(inside):
-                verdict.findings.append(f"O4 {name} has not {told['rows']} rows")
     verdict.counts["files"] = len(there)
     return rows
 

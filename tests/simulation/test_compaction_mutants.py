@@ -123,8 +123,9 @@ class BelievesTheHint(LogSession):
         again = []
         for n in range(published + 1, 0 if head is None else head.record.n):
             path = f"{self.log}/{record_name(n)}"
-            record = decode_record((yield Read(path)), path)
-            again += [record] if record.files else []
+            data: bytes | None = yield Read(path)
+            record = None if data is None else decode_record(data, path)
+            again += [record] if record is not None and record.files else []
         self._chain.unpublished = [*again, *self._chain.unpublished]
 
 

@@ -110,6 +110,11 @@ def staged(store: ObjectStore, data: bytes = b"data") -> tuple[int, str]:
 # --- F28: the store is busy -----------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "F28",
+    how="HTTP front: half of all requests 503, 500, 409 or reset",
+    seen="asked again with full jitter; every file published",
+)
 def test_a_busy_store_is_asked_again_and_nothing_is_lost(bench: Bench) -> None:
     busy = (Fault.SLOW_DOWN, Fault.INTERNAL, Fault.RESET, Fault.CONFLICT)
     bench.front.judge = share(busy, 0.5, 28, lambda asked: not creates(asked))
@@ -129,6 +134,11 @@ def test_a_busy_store_is_asked_again_and_nothing_is_lost(bench: Bench) -> None:
     assert bench.patience.waits
 
 
+@pytest.mark.fault(
+    "F28",
+    how="HTTP front: every request 503",
+    seen="unreachable once the patience is over, so that intake can pause",
+)
 def test_a_store_that_stays_busy_is_unreachable_once_the_patience_is_over(
     bench: Bench,
 ) -> None:
@@ -214,6 +224,16 @@ def test_a_create_whose_answer_was_lost_is_unknown_and_was_sent_once(
         Fault.PRECONDITION,
     ],
 )
+@pytest.mark.fault(
+    "F29",
+    how="HTTP front: a record's create answered by 500 or a reset, applied or not",
+    seen="read back; the record is there once",
+)
+@pytest.mark.fault(
+    "F30",
+    how="HTTP front: a record's create answered by 409 or 412 that left nothing",
+    seen="read back and created again; not taken for another owner",
+)
 def test_a_log_finds_out_what_became_of_its_record(bench: Bench, fault: Fault) -> None:
     log = partition_log(bench.store)
     log.open(definition(), lambda: Genesis(0, "test"))
@@ -265,6 +285,7 @@ def test_a_conflict_that_left_nothing_is_not_taken_for_somebody_s_record(
     assert bench.store.create("log/0", b"mine") is Created.CREATED
 
 
+@pytest.mark.fault("F30", how="two owners of one log", seen="the older one is fenced")
 def test_another_owner_s_record_fences(bench: Bench) -> None:
     log, other = partition_log(bench.store), partition_log(bench.another())
     log.open(definition(), lambda: Genesis(0, "test"))
@@ -275,6 +296,11 @@ def test_another_owner_s_record_fences(bench: Bench) -> None:
         log.commit(Draft(kind="commit", next=7))
 
 
+@pytest.mark.fault(
+    "F30",
+    how="HTTP front: 403 AccessDenied, 403 ExpiredToken, 404 NoSuchBucket",
+    seen="stops with bucket, key and reason; asked once",
+)
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

@@ -22,6 +22,11 @@ def test_names_beyond_the_cap_are_refused_and_counted_and_take_no_state() -> Non
     assert many["state_bytes"] == few["state_bytes"]
 
 
+@pytest.mark.fault(
+    "F38",
+    how="names beyond devices_max from one town",
+    seen="refused and counted; the other town loses nothing",
+)
 def test_another_city_loses_nothing_by_it() -> None:
     found = run(100_000)
 
@@ -30,6 +35,7 @@ def test_another_city_loses_nothing_by_it() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.fault("F38", how="ten million invented names", seen="memory stays bounded")
 def test_ten_million_names_take_a_bounded_amount_of_memory() -> None:
     """Beyond the first million, what grows is a decoder's table of two million names, and anew."""
     found = subprocess.run(

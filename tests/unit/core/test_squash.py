@@ -353,11 +353,11 @@ def test_a_torn_archive_is_refused(cut: int) -> None:
 
 def test_owners_that_change_often_squash_all_the_same() -> None:
     shelf = Shelf()
-    session = _opened(shelf, "o", every=16)
+    session = _opened(shelf, every=16)
     for n in range(80):
+        _commit(shelf, session)
+        _commit(shelf, session)
         session = _opened(shelf, f"o{n}", every=16)
-        _commit(shelf, session)
-        _commit(shelf, session)
 
     newest = _checkpoints(shelf)[-1].squashed
     assert newest is not None

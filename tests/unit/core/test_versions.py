@@ -118,6 +118,11 @@ def test_there_is_a_step_from_every_version_of_state() -> None:
 # --- state -----------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "F42",
+    how="a snapshot of the oldest version with open windows",
+    seen="goes on as its program did",
+)
 def test_the_oldest_snapshot_is_restored_and_goes_on_as_its_program_did() -> None:
     folder = FIXTURES / "state_v1"
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
@@ -202,6 +207,7 @@ def test_a_snapshot_from_a_drain_is_migrated_and_a_refold_is_not(
         _log(2, 1, 1).check_refold()
 
 
+@pytest.mark.fault("F42", how="state of a newer program", seen="refused with advice")
 def test_state_without_a_way_from_it_or_from_the_future_is_refused_with_advice() -> (
     None
 ):

@@ -1,7 +1,7 @@
 """Retention has overtaken the log: the partition stops, and a person accepts what is lost."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +12,7 @@ from streamproc.core.chain import LogIdentity
 from streamproc.core.definition import STATE_VERSION
 from streamproc.core.ports import Bounds
 from streamproc.core.record import log_folder
-from streamproc.core.values import TopicPartition
+from streamproc.core.values import Records, TopicPartition
 from streamproc.errors import Fenced, SourceMismatch
 from streamproc.runtime.gap import GapOrder, accept_gap
 from streamproc.runtime.opening import position_fault
@@ -92,8 +92,12 @@ async def test_a_service_that_is_overtaken_while_it_runs_says_the_same(
     class Overtaken(ScriptedSource):
         """Loses what comes next after the first batch."""
 
-        async def fetch(self, *args: Any, **kwargs: Any) -> Any:
-            found = await super().fetch(*args, **kwargs)
+        async def fetch(
+            self,
+            timeout_ms: int,
+            among: Collection[TopicPartition] | None = None,
+        ) -> Sequence[Records]:
+            found = await super().fetch(timeout_ms, among)
             if found:
                 self.delete_records(P0, 40)
             return found

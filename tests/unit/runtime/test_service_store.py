@@ -255,6 +255,9 @@ async def test_a_partition_is_opened_as_soon_as_the_store_answers(
 
 
 @pytest.mark.parametrize("kilobytes", [32, 128])
+@pytest.mark.fault(
+    "F28", how="a store that stalls", seen="what is held stays within its bound"
+)
 async def test_what_is_held_never_exceeds_its_bound_while_a_store_stalls(
     tmp_path: Path, kilobytes: int
 ) -> None:
