@@ -64,7 +64,7 @@ class Generator:
 
     def _run(self) -> None:
         clock, owed = SystemClock(), 0.0
-        before = clock.monotonic_us()
+        before = self._answered_us = clock.monotonic_us()
         while not self._stop.wait(TICK_S):
             now = clock.monotonic_us()
             # After a stall (a full queue, a slow machine) a second's worth, no flood.

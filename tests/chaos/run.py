@@ -6,7 +6,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.chaos.setting import ALERTS, FACTS, PARTITIONS, configuration, topic_
 from tests.chaos.stores import Store, open_store
 from tests.chaos.workers import Workers
 from tests.oracle.facts import write_facts, write_ledger
-from tests.oracle.folder import Folder
+from tests.oracle.folder import Away, Folder
 from tests.oracle.judge import judge
 from tests.oracle.watcher import Watcher
 from tests.support.real_data import CHECKOUT
@@ -293,8 +293,9 @@ async def reaches(
     clock = SystemClock()
     until = clock.monotonic_us() + int(limit_s * 1e6)
     while clock.monotonic_us() < until:
-        heads = await asyncio.to_thread(heads_of, folder)
-        if all(heads.get(place, 0) >= end for place, end in ends.items()):
-            return True
+        with suppress(Away):
+            heads = await asyncio.to_thread(heads_of, folder)
+            if all(heads.get(place, 0) >= end for place, end in ends.items()):
+                return True
         await asyncio.sleep(0.5)
     return False

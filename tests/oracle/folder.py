@@ -4,17 +4,22 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from obstore.exceptions import GenericError
 from obstore.store import S3Store
+
+
+class Away(Exception):
+    """Whoever keeps the files does not answer."""
 
 
 class Folder(Protocol):
     """Names are relative, with `/`; a name that is being written is not listed."""
 
     def names(self) -> list[str]:
-        """Return the names of all files, hidden ones too."""
+        """Return the names of all files, hidden ones too. Raises `Away`."""
 
     def read(self, name: str) -> bytes:
-        """Return a file's bytes. Raises `FileNotFoundError`."""
+        """Return a file's bytes. Raises `FileNotFoundError`, `Away`."""
 
 
 class LocalFolder:
@@ -41,10 +46,16 @@ class BucketFolder:
         self._store = store
 
     def names(self) -> list[str]:
-        return [one["path"] for page in self._store.list() for one in page]
+        try:
+            return [one["path"] for page in self._store.list() for one in page]
+        except GenericError as error:
+            raise Away from error
 
     def read(self, name: str) -> bytes:
-        return bytes(self._store.get(name).bytes())
+        try:
+            return bytes(self._store.get(name).bytes())
+        except GenericError as error:
+            raise Away from error
 
 
 def is_visible(name: str) -> bool:

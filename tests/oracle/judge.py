@@ -301,7 +301,7 @@ def _compare_alerts(
     verdict: Verdict,
 ) -> None:
     """Compare (O3): ids need only stand for the same episodes, whatever they are made of."""
-    wanted = {_told(one): one.episode for one in transitions}
+    wanted = {_told(one): one for one in transitions}
     ids: dict[str, set[Key]] = defaultdict(set)
     seen: set[Key] = set()
     strange, doubled = [], []
@@ -311,10 +311,10 @@ def _compare_alerts(
             doubled.append(told)
         seen.add(told)
         verdict.findings += _misplaced(facts, row, None, "alerts")
-        if told in wanted:
-            ids[row["alert_id"]].add(wanted[told])
+        if told in wanted and _equal(wanted[told].value, row["value"]):
+            ids[row["alert_id"]].add(wanted[told].episode)
         else:
-            strange.append(told)
+            strange.append((*told, row["value"]))
     verdict.add("O3 alerts doubled", doubled)
     verdict.add("O3 alerts nobody expected", strange)
     verdict.add("O3 alerts missing", [told for told in wanted if told not in seen])
@@ -339,15 +339,14 @@ def _compare_sent(rows: Sequence[Row], sent: Sequence[Row], verdict: Verdict) ->
 
 
 def _told(one: Transition) -> Key:
+    """Return all that a transition says but for its value, which need only be near."""
     source = one.episode[0]
-    value = None if one.value is None else round(one.value, 6)
-    return (source, *one[1:9], value, one.offset)
+    return (source, *one[1:9], one.offset)
 
 
 def _row_told(row: Row) -> Key:
     names = ("transition", "rule", "severity", "city", "device", "property", "window")
-    value = None if row["value"] is None else round(row["value"], 6)
     state = ("firing", "cleared")[row["transition"]]
     assert row["state"] == state, row
     told = (row["source"], *(row[name] for name in names))
-    return (*told, row["event_time"], value, row["offset"])
+    return (*told, row["event_time"], row["offset"])

@@ -11,7 +11,8 @@ from tests.chaos.faults import FAULTS, schedule
 from tests.chaos.run import heads_of
 from tests.chaos.setting import FACTS, configuration, local_output
 from tests.chaos.traffic import Traffic
-from tests.oracle.folder import LocalFolder
+from tests.oracle.folder import Away, LocalFolder
+from tests.oracle.watcher import Watcher
 from tests.soak import Samples, fitted
 from tests.support.configs import settings
 
@@ -75,6 +76,29 @@ def test_the_heads_of_logs_are_found_by_name(tmp_path: Path) -> None:
         (log / f"{n:020}.json").write_text(json.dumps(record), encoding="utf-8")
 
     assert heads_of(LocalFolder(tmp_path)) == {("t", 3): 9}
+
+
+class Flaky(LocalFolder):
+    """A folder whose keeper does not answer while told so."""
+
+    away = True
+
+    def names(self) -> list[str]:
+        if self.away:
+            raise Away
+        return super().names()
+
+
+def test_a_store_that_is_away_shows_a_reader_nothing_wrong(tmp_path: Path) -> None:
+    folder = Flaky(tmp_path)
+    watcher = Watcher(folder, random.Random(0))
+    watcher.look()
+    assert watcher.findings == []
+    folder.away = False
+    (tmp_path / "torn.parquet").write_bytes(b"?")
+    watcher.look()
+
+    assert len(watcher.findings) == 1
 
 
 def test_a_measure_that_grows_is_told_from_one_that_only_began_low() -> None:
