@@ -80,7 +80,7 @@ kafka: $(STAMP)
 
 # Break the protocol on purpose and see the simulation notice.
 mutants: $(STAMP)
-	$(BIN)/python -m pytest tests/simulation -k mutant
+	$(BIN)/python -m pytest -s -m "long or not long" tests/simulation -k mutant
 
 # Renew the hash-locked requirements from pyproject.toml: all, what runs, what builds.
 # The latter two are held to the versions of the first.

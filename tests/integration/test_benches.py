@@ -27,7 +27,10 @@ from tests.support.kafka import (
 PARTITIONS = 3
 
 
-@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    "codec",
+    ["lz4", *(pytest.param(c, marks=pytest.mark.long) for c in ("none", "zstd"))],
+)
 def test_a_broker_takes_batches_made_whole(kafka: ApacheKafka, codec: str) -> None:
     stream = Stream(
         servers=kafka.bootstrap_servers,
@@ -106,6 +109,7 @@ def test_a_service_that_writes_to_a_bucket_is_measured_and_checked(
     assert document["median"]["readings"] == 3_000
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("s3")
 def test_a_commit_costs_what_its_files_ask_for(tmp_path: Path) -> None:
     given = ["--rows", "20000", "--cities", "3", "--commits", "8"]

@@ -61,6 +61,7 @@ def towns_config(folder: Path, wire: str, registry: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_start_on_a_read_only_root_compiles_nothing(image: Image) -> None:
     before = sorted(image.baked.rglob("*"))
 

@@ -164,7 +164,20 @@ MUTANTS: dict[str, KeepingVariant] = {
 }
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+SLOW = {
+    "files that are not published for sure are taken",
+    "no settle before deleting",
+    "unknown is failure",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in SLOW else [])
+        for name in MUTANTS
+    ],
+)
 def test_the_simulation_finds(name: str) -> None:
     for seed in range(SEEDS_MAX):
         try:

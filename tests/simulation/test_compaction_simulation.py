@@ -13,7 +13,7 @@ import pytest
 from streamproc.testing.compaction_sim import CompactionSimulation
 from streamproc.testing.simulation import Faults
 
-SEEDS = 120
+SEEDS = 60
 SEEDS_LONG = 10_000
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from streamproc import kernels
 from streamproc.app.warmup import cache_counts, warm_up
 from streamproc.codecs.encode import WireReading, encode_arrow, encode_json
@@ -25,6 +27,7 @@ def test_a_second_warmup_finds_every_kernel_ready() -> None:
     assert kernels.__path__, "counted from the package's own modules"
 
 
+@pytest.mark.long
 def test_records_of_a_raw_batch_are_of_the_types_that_were_compiled() -> None:
     (value,) = encode_json([WireReading("device", "pm10", 0, 1.5)])
     warm_up()
@@ -36,6 +39,7 @@ def test_records_of_a_raw_batch_are_of_the_types_that_were_compiled() -> None:
     assert cache_counts() == before
 
 
+@pytest.mark.long
 def test_arrow_streams_framed_alike_are_matched_by_a_kernel_that_was_compiled() -> None:
     stream = encode_arrow([WireReading("device", "pm10", 0, 1.5)])
     warm_up()

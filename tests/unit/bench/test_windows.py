@@ -8,6 +8,7 @@ import pytest
 from bench.windows import main
 
 
+@pytest.mark.long
 def test_the_table_has_every_window_of_the_full_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,7 @@ def test_delivery_can_begin_within_a_batch() -> None:
     assert offsets.tolist() == list(range(7_777, 20_000))
 
 
+@pytest.mark.long
 def test_the_service_publishes_what_was_held_and_the_check_sees_it(
     tmp_path: Path,
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_service_publishes_what_was_held_and_the_check_sees_it(
     assert closed.aggregate('sum("count")').fetchall() == [(2_000,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["avro", "protobuf", "packed", "chirpstack"])
 def test_what_is_sent_in_a_format_is_what_the_service_is_told_to_read(
     name: Format, tmp_path: Path
