@@ -309,11 +309,11 @@ class KafkaCluster:
         for asked in self._admin().create_acls(bindings).values():
             asked.result(_ASK_S)
 
-    def forbid_everything(self, user: str) -> None:
-        """Take every right of a user away."""
+    def forbid(self, user: str, kind: str, name: str | None = None) -> None:
+        """Take a user's rights on a kind of resource away; with `name` those given for it."""
         anything = AclBindingFilter(
-            ResourceType.ANY,
-            None,  # type: ignore[arg-type] # any
+            ResourceType[kind.upper()],
+            name,  # type: ignore[arg-type] # None: any
             ResourcePatternType.ANY,
             f"User:{user}",
             None,  # type: ignore[arg-type]

@@ -247,6 +247,7 @@ def assert_merged(root: Path, made: Dirty) -> None:
             )
 
 
+@pytest.mark.long
 async def test_dirty_envelopes_give_what_the_slow_computation_says(
     dirty: Dirty, tmp_path: Path
 ) -> None:
