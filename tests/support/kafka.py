@@ -2,9 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +14,7 @@ from streamproc.core.ports import Source
 from streamproc.core.values import Records, TopicPartition
 from streamproc.testing.kafka_broker import ApacheKafka, KafkaUnavailable, Scram
 from streamproc.testing.kafka_cluster import KafkaCluster, Tls
+from tests.support.lending import Lent
 
 _numbers = count()
 
@@ -38,28 +37,12 @@ def options_for(connection: KafkaConnection, **settings: object) -> KafkaOptions
     return KafkaOptions(connection=connection, **(quick | settings))  # type: ignore[arg-type]
 
 
-@dataclass
-class _Shared:
-    broker: ApacheKafka | None = None
-    users: int = 0
+_lent: Lent[ApacheKafka] = Lent()
 
 
-_shared = _Shared()
-
-
-@contextmanager
-def shared_kafka(folder: Path) -> Iterator[ApacheKafka]:
+def shared_kafka(folder: Path) -> AbstractContextManager[ApacheKafka]:
     """Lend the run's one broker; the first borrower starts it, the last one stops it."""
-    if _shared.broker is None:
-        _shared.broker = started(ApacheKafka(folder))
-    _shared.users += 1
-    try:
-        yield _shared.broker
-    finally:
-        _shared.users -= 1
-        if not _shared.users:
-            _shared.broker.stop()
-            _shared.broker = None
+    return _lent.lend(lambda: started(ApacheKafka(folder)))
 
 
 Broker = TypeVar("Broker", ApacheKafka, KafkaCluster)

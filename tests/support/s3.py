@@ -1,38 +1,20 @@
 """An S3 server for tests: one versitygw per test run, started when the first test asks."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from streamproc.testing.s3_server import S3Server, S3Unavailable
+from tests.support.lending import Lent
+
+_lent: Lent[S3Server] = Lent()
 
 
-@dataclass
-class _Shared:
-    server: S3Server | None = None
-    users: int = 0
-
-
-_shared = _Shared()
-
-
-@contextmanager
-def shared_s3(folder: Path) -> Iterator[S3Server]:
+def shared_s3(folder: Path) -> AbstractContextManager[S3Server]:
     """Lend the run's one server; the first borrower starts it, the last one stops it."""
-    if _shared.server is None:
-        _shared.server = started(S3Server(folder))
-    _shared.users += 1
-    try:
-        yield _shared.server
-    finally:
-        _shared.users -= 1
-        if not _shared.users:
-            _shared.server.stop()
-            _shared.server = None
+    return _lent.lend(lambda: started(S3Server(folder)))
 
 
 def started(server: S3Server) -> S3Server:
