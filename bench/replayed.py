@@ -174,6 +174,9 @@ class ReplayedBatches:
     async def topic_id(self, topic: str) -> str:
         return f"{topic}-in-memory"
 
+    async def partition_count(self, topic: str) -> int:
+        return sum(1 for origin in self._held.batches if origin.topic == topic)
+
     async def read_one(self, partition: TopicPartition, offset: int) -> Records:
         return nothing(partition, OffsetSpan(offset, offset + 1))
 
@@ -200,7 +203,7 @@ async def run(settings: Settings, held: Held) -> Totals:
     parts = ServiceParts(
         source=ReplayedBatches(held),
         store=root.store,
-        decoder_for=Decoders(settings),
+        make_decoder=Decoders(settings).make,
         schemas=make_schemas(settings, None, clock, lambda: False),
         make_worker=root.make_worker,
         definition=settings.definition,

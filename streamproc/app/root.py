@@ -4,14 +4,16 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import partial
 from uuid import uuid4
 
 from streamproc import __version__
 from streamproc.app.storing import open_store
-from streamproc.codecs.select import Format, make_decoder
+from streamproc.codecs.select import Format, Options, make_decoder
 from streamproc.config import Settings
 from streamproc.config.zones import zone
 from streamproc.connectors.clock import SystemClock
+from streamproc.connectors.decode_trial import DecodeTrial
 from streamproc.connectors.derived_files import write_properties
 from streamproc.connectors.parquet_files import ParquetOptions
 from streamproc.connectors.parquet_sink import FileFacts, ParquetWriter
@@ -24,29 +26,50 @@ from streamproc.core.record import LogRecord, decode_record, log_folder
 from streamproc.core.replays import parts_source
 from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
-from streamproc.runtime.failpoint import failpoint_from
+from streamproc.runtime.caution import CarefulDecoder
+from streamproc.runtime.failpoint import POISON, failpoint_from, poisoned
 from streamproc.runtime.partition_log import PartitionLog
 from streamproc.runtime.replay import FILE_TOPIC_ID
 from streamproc.runtime.worker import PartitionWorker, WorkerOptions, WorkerTools
 
 
 class Decoders:
-    """One decoder per topic, the same one each time: it learns schemas."""
+    """Decoders by the format of their topic; called, the same one for a topic each time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, env: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
+        self._poison = {POISON: env.get(POISON, "")}
         self._of: dict[str, Decoder] = {}
 
     def __call__(self, topic: str) -> Decoder:
         """Return the decoder of a topic."""
         decoder = self._of.get(topic)
         if decoder is None:
-            name: Format = self._settings.topics.format_of(topic)
-            if topic == self._settings.files.stream:
-                name = self._settings.files.format
-            decoder = make_decoder(name, self._settings.codecs.of(name))
-            self._of[topic] = decoder
+            decoder = self._of[topic] = self.make(topic)
         return decoder
+
+    def make(self, topic: str) -> Decoder:
+        """Return a fresh decoder for a topic."""
+        return self._maker(topic)()
+
+    def careful(self, topic: str) -> CarefulDecoder:
+        """Return another decoder of a topic, which lets a child process go first."""
+        make = self._maker(topic)
+        return CarefulDecoder(make(), DecodeTrial(make))
+
+    def _maker(self, topic: str) -> Callable[[], Decoder]:
+        name: Format = self._settings.topics.format_of(topic)
+        if topic == self._settings.files.stream:
+            name = self._settings.files.format
+        return partial(
+            _make_decoder, name, self._settings.codecs.of(name), self._poison
+        )
+
+
+def _make_decoder(
+    name: Format, options: Options | None, poison: Mapping[str, str]
+) -> Decoder:
+    return poisoned(make_decoder(name, options), poison)
 
 
 class Root:

@@ -70,13 +70,19 @@ async def open_service(
             schemas = make_schemas(
                 settings, registry, root.clock, lambda: service[0].stopping
             )
-            parts = _parts(settings, root, schemas, Observers(*observers))
+            parts = _parts(
+                settings, root, Decoders(settings, env), schemas, Observers(*observers)
+            )
             service.append(Service(parts, options))
             yield service[0]
 
 
 def _parts(
-    settings: Settings, root: Root, schemas: Schemas, observer: Observer
+    settings: Settings,
+    root: Root,
+    decoders: Decoders,
+    schemas: Schemas,
+    observer: Observer,
 ) -> ServiceParts:
     clock, kafka = root.clock, kafka_options(settings)
     sinks = alert_sinks(settings, kafka.connection, clock)
@@ -86,7 +92,8 @@ def _parts(
     return ServiceParts(
         source=kafka_source,
         store=root.store,
-        decoder_for=Decoders(settings),
+        make_decoder=decoders.make,
+        careful_decoder_for=decoders.careful,
         schemas=schemas,
         make_worker=root.make_worker,
         definition=settings.definition,

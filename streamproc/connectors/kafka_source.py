@@ -358,6 +358,10 @@ class KafkaSource:
         """Ask librdkafka; the embedded broker has ids, too."""
         return await self._admin.topic_id(topic)
 
+    async def partition_count(self, topic: str) -> int:
+        """Ask librdkafka, as for the id."""
+        return (await self._admin.describe([topic]))[topic].partitions
+
     async def read_one(self, partition: TopicPartition, offset: int) -> Records:
         """Read with a consumer of its own; this one is not disturbed."""
         return await self._probe.read_one(partition, offset)

@@ -62,10 +62,14 @@ class LogIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """Where a partition without a log begins, and why (`note`, e.g. `start = earliest`)."""
+    """Where a partition without a log begins, and why (`note`, e.g. `start = earliest`).
+
+    `partitions`: how many the topic has, where that may matter later; else 0.
+    """
 
     start: int
     note: str
+    partitions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Chain:
         unpublished: records with files that the `published` hint does not cover, in order.
         unsent: records with an outbox that the `sent` hint does not cover, in order.
         snapshots: every snapshot the log names, oldest first.
+        openings: genesis and takeovers that end the log, with nothing done since.
     """
 
     def __init__(
@@ -129,6 +134,7 @@ class Chain:
         self.unpublished: list[LogRecord] = []
         self.unsent: list[LogRecord] = []
         self.snapshots: list[SnapshotRef] = [] if base is None else [*base.snapshots]
+        self.openings = 0
 
     def append(self, data: bytes, where: str) -> LogRecord:
         """Take the next record.
@@ -143,6 +149,7 @@ class Chain:
             raise LogCorrupt(msg)
         self.head = Head(record, sha256_hex(data))
         self._last = (record.n, self.head.sha256, record.next)
+        self.openings = self.openings + 1 if record.kind in OPENING else 0
         if record.snapshot is not None and record.snapshot.n == record.n:
             self.snapshots.append(record.snapshot)
             self.since_snapshot.clear()
@@ -282,6 +289,7 @@ def genesis_record(
         owner=identity.owner,
         attempt=attempt,
         note=genesis.note,
+        partitions=genesis.partitions,
     )
 
 

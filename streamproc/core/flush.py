@@ -33,11 +33,15 @@ class FlushPolicy:
     The default age gives at most one file per dataset, window, partition, city, date and
     minute; rows and bytes only cut in when a minute holds more than them. They bound one
     partition, `BufferPolicy` bounds all of them.
+
+    `again_max`: readings that are fetched, decoded and folded again in the time that committing
+    them takes (about 20 ms for 20,000). A revocation leaves what is not more to the next owner.
     """
 
     rows_max: int = 2_000_000
     bytes_max: int = 64 * MEBIBYTE
     age_us_max: int = 60_000_000
+    again_max: int = 20_000
 
     def due(self, *, rows: int, size_bytes: int, age_us: int) -> FlushReason | None:
         """Return why the open span should be committed, None while it should not."""
@@ -48,6 +52,10 @@ class FlushPolicy:
         if age_us >= self.age_us_max:
             return FlushReason.AGE
         return None
+
+    def worth(self, *, rows: int) -> bool:
+        """Tell whether committing so many readings costs less than doing them again."""
+        return rows > self.again_max
 
 
 @dataclass(frozen=True, slots=True)

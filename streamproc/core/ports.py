@@ -81,6 +81,26 @@ class Decoder(Protocol):
         ...
 
 
+class Trial(Protocol):
+    """Decodes for the sake of it where a crash does not matter."""
+
+    def learn(self, schema_id: int, schema: WireSchema) -> None:
+        """Take a schema for the batches to come."""
+        ...
+
+    def deadly(self, records: Records) -> Sequence[int]:
+        """Return the rows of a batch whose decoding ends a process, or never ends. Blocking.
+
+        Raises:
+            WorldError: the batch as a whole does, none of its records alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave nothing running. It may be asked again."""
+        ...
+
+
 class SchemaRegistry(Protocol):
     """Writer schemas by id."""
 
@@ -169,6 +189,10 @@ class Source(Protocol):
 
     async def topic_id(self, topic: str) -> str:
         """Return the topic's UUID; for a stream of files the fixed word `file`."""
+        ...
+
+    async def partition_count(self, topic: str) -> int:
+        """Return how many partitions the topic has now. Raises `Unreachable`."""
         ...
 
     async def read_one(self, partition: TopicPartition, offset: int) -> Records:

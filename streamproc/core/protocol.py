@@ -30,11 +30,10 @@ from streamproc.core.chain import (
     record_numbers,
     sweepable,
 )
-from streamproc.core.create import UNKNOWN_MAX, create_record
+from streamproc.core.create import create_record
 from streamproc.core.definition import Definition
 from streamproc.core.effects import (
     Content,
-    Create,
     Delete,
     List,
     Publish,
@@ -45,8 +44,8 @@ from streamproc.core.effects import (
     Stage,
     Steps,
 )
+from streamproc.core.kept_definitions import keep_definition, kept_definition
 from streamproc.core.locate import Moved, locate
-from streamproc.core.ports import Created
 from streamproc.core.record import (
     LogRecord,
     SnapshotRef,
@@ -56,7 +55,7 @@ from streamproc.core.record import (
 )
 from streamproc.core.squash import HOUSEKEEPING, Housekeeping, Squasher, archive_path
 from streamproc.core.state_versions import advice, can_read
-from streamproc.errors import Fenced, LogCorrupt, Unreachable
+from streamproc.errors import Fenced, LogCorrupt
 
 # Each lost race means that another owner got a record in, so the group is reassigning
 # faster than we can list a log; the runtime starts over when it is assigned again.
@@ -120,6 +119,11 @@ class LogSession:
         return self._squasher.squashed is not None
 
     @property
+    def openings(self) -> int:
+        """Owners in a row, us among them, that have done nothing but open the log."""
+        return self._chain.openings
+
+    @property
     def unsent(self) -> tuple[LogRecord, ...]:
         """Records whose outbox may not have left yet, in order."""
         return tuple(self._chain.unsent)
@@ -140,7 +144,7 @@ class LogSession:
             StoreFault: a committed file is missing or differs.
         """
         self._over = "opening failed"
-        yield from self._keep_definition(definition)
+        yield from keep_definition(self.folder, definition)
         for _ in range(TAKEOVERS_MAX):
             yield from self.locate()
             head = self._chain.head
@@ -383,21 +387,8 @@ class LogSession:
         return data
 
     def definition(self, sha256: str) -> Steps[Definition]:
-        """Return a definition that a record of this log names.
-
-        Raises:
-            LogCorrupt: missing, changed, or written for another state version.
-        """
-        path = f"{self.folder}/definitions/{sha256}.json"
-        data: bytes | None = yield Read(path)
-        if data is None or sha256_hex(data) != sha256:
-            msg = f"{path}: missing or changed"
-            raise LogCorrupt(msg)
-        try:
-            return Definition.from_canonical(data)
-        except ValueError as error:
-            msg = f"{path}: {error}"
-            raise LogCorrupt(msg) from error
+        """Return a definition that a record of this log names. Raises `LogCorrupt`."""
+        return (yield from kept_definition(self.folder, sha256))
 
     def still_ours(self) -> Steps[bool]:
         """Return whether the newest record in the store is our head."""
@@ -422,15 +413,6 @@ class LogSession:
             self._unhinted = 0
         self._litter.extend(file.staged for record in done for file in record.files)
         self._chain.published(self.head.n)
-
-    def _keep_definition(self, definition: Definition) -> Steps[None]:
-        path = f"{self.folder}/definitions/{definition.sha256()}.json"
-        for _ in range(UNKNOWN_MAX):
-            outcome: Created = yield Create(path, definition.canonical())
-            if outcome is not Created.UNKNOWN:
-                return
-        msg = f"{path}: the store does not tell whether it was created"
-        raise Unreachable(msg)
 
     def _staging_folder(self) -> str:
         return f"{self.folder}/staging/{self.head.n + 1}-{self.attempt}"

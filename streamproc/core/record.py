@@ -169,6 +169,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         squashed: of a checkpoint, which records it replaces.
         note: why, for genesis (`start = …`), gap and takeover.
         by: of a gap, who accepted it.
+        partitions: of a genesis under `start = latest`, how many the topic had.
     """
 
     version: int = RECORD_VERSION
@@ -198,6 +199,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     squashed: Squashed | None = None
     note: str = ""
     by: str = ""
+    partitions: int = 0
 
 
 class _Versioned(msgspec.Struct):

@@ -6,7 +6,7 @@ says is not known here.
 
 ```text
 1   until 0.2                counts may lack `ignored`, which was then always 0
-2   checkpoints, gaps        `squashed` and `by`; no record of kind `checkpoint` before
+2   checkpoints, gaps        `squashed`, `by`, `partitions`; no record of kind `checkpoint` before
 ```
 """
 
@@ -25,7 +25,7 @@ def _from_1(document: Document) -> Document:
     if document.get("kind") == "checkpoint":
         msg = "version 1 knows no checkpoints"
         raise ValueError(msg)
-    return {**document, "squashed": None, "by": ""}
+    return {**document, "squashed": None, "by": "", "partitions": 0}
 
 
 STEPS: Final[Mapping[int, Step]] = {1: _from_1}

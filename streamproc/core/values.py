@@ -55,6 +55,7 @@ class Reason(StrEnum):
     PAST = "past"
     DEVICE_CAP = "device_cap"
     INVALID_ROW = "invalid_row"
+    CRASHED = "crashed"
 
 
 @dataclass(frozen=True, slots=True, order=True)

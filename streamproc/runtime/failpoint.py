@@ -1,14 +1,26 @@
-"""Killing ourselves at a named step, for the kill tests: `STREAMPROC_FAILPOINT=name:count`."""
+"""Dying on purpose, for the kill tests.
+
+`STREAMPROC_FAILPOINT=name:count` kills the process at a named step. `STREAMPROC_POISON=text` lets
+every decoder crash at a record that has this text in its value.
+"""
 
 import os
 import signal
 from collections.abc import Mapping
 
 from streamproc.core import compaction
-from streamproc.core.ports import Failpoint, no_failpoint
+from streamproc.core.ports import (
+    Decoder,
+    Failpoint,
+    SchemaProblem,
+    WireSchema,
+    no_failpoint,
+)
+from streamproc.core.values import Decoded, Records
 from streamproc.errors import ConfigError
 
 VARIABLE = "STREAMPROC_FAILPOINT"
+POISON = "STREAMPROC_POISON"
 
 POINTS = (
     "decode.before",
@@ -63,3 +75,28 @@ def failpoint_from(environment: Mapping[str, str]) -> Failpoint:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return reached
+
+
+def poisoned(decoder: Decoder, environment: Mapping[str, str]) -> Decoder:
+    """Return the decoder, or one that crashes at a text; production never names one."""
+    text = environment.get(POISON, "")
+    return _Poisoned(decoder, text.encode()) if text else decoder
+
+
+class _Poisoned:
+    """A decoder that ends its process by SIGSEGV, as broken native code does."""
+
+    def __init__(self, decoder: Decoder, text: bytes) -> None:
+        self._decoder = decoder
+        self._text = text
+
+    def missing(self, records: Records) -> frozenset[int]:
+        return self._decoder.missing(records)
+
+    def learn(self, schema_id: int, schema: WireSchema | SchemaProblem) -> None:
+        self._decoder.learn(schema_id, schema)
+
+    def decode(self, records: Records) -> Decoded:
+        if any(self._text in value for value in records.values if value is not None):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return self._decoder.decode(records)

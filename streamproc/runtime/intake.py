@@ -201,6 +201,16 @@ class Intake:
         """Keep what was read and must wait, from offset `start` on; in order of offsets."""
         self._backlog.append((worker, records.between(start, records.span.end)))
 
+    def forget_lost(self) -> None:
+        """Drop what was read for partitions that are not ours now.
+
+        Before any is opened again: a worker that comes back hot is the same one, and is given
+        everything after its position anew.
+        """
+        workers = self._owner.workers
+        mine = (x for x in self._backlog if workers.get(x[0].origin) is x[0])
+        self._backlog = deque(mine)
+
     def _keeps(self, worker: PartitionWorker) -> bool:
         return any(of is worker for of, _ in self._backlog)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from streamproc.core.chain import Genesis
 from streamproc.core.fingerprint import fingerprint_of
 from streamproc.core.ports import Bounds, Source, StartAt, Store
-from streamproc.core.record import decode_record, topic_label
+from streamproc.core.record import LogRecord, decode_record, topic_label
 from streamproc.core.replays import TOPIC_ID
 from streamproc.core.values import TopicPartition
 from streamproc.errors import SourceMismatch
@@ -22,9 +22,15 @@ class Start:
 
 
 async def begin(
-    source: Source, start: Start, origin: TopicPartition, bounds: Bounds
+    source: Source,
+    start: Start,
+    origin: TopicPartition,
+    bounds: Bounds,
+    partitions: int = 0,
 ) -> Genesis:
     """Return the first record's content; used once, then the log knows better.
+
+    `partitions`: how many the topic has, for `StartAt.LATEST`.
 
     Raises:
         Unreachable: the broker would not tell an offset for a time.
@@ -32,19 +38,17 @@ async def begin(
     if start.at is StartAt.EARLIEST:
         return Genesis(bounds.begin, "start = earliest")
     if start.at is StartAt.LATEST:
-        return Genesis(bounds.end, "start = latest")
+        return Genesis(bounds.end, "start = latest", partitions)
     assert start.time_us is not None
     found = await source.offset_at(origin, start.time_us)
     offset = bounds.end if found is None else found
     return Genesis(offset, f"start = time {start.time_us} us")
 
 
-def earlier_topic_ids(
-    store: Store, job: str, topic: str, topic_id: str
-) -> Sequence[str]:
-    """Return the other ids under which this job has a log of a topic of this name.
+def first_records(store: Store, job: str, topic: str) -> Sequence[LogRecord]:
+    """Return the oldest record of each log this job has of topics of this name.
 
-    Reads one record of each log that may be one; blocking.
+    Whatever ids the topics have or had. Reads one record of each log that may be one; blocking.
 
     Raises:
         LogCorrupt: a record that does not parse.
@@ -56,7 +60,7 @@ def earlier_topic_ids(
         folder, _, name = file.path.rpartition("/")
         if folder.startswith(prefix) and folder.endswith("/log") and name[:1].isdigit():
             first.setdefault(folder, file.path)
-    found = set()
+    found = []
     for path in first.values():
         data = store.read(path)
         # A label may end in what looks like an id, so the record decides.
@@ -64,22 +68,40 @@ def earlier_topic_ids(
         if record is None or record.topic_id.startswith(TOPIC_ID):
             continue  # What was put back from quarantine is no topic that was deleted.
         if record.topic == topic:
-            found.add(record.topic_id)
-    return sorted(found - {topic_id})
+            found.append(record)
+    return found
 
 
 def genesis_of_a_new_topic(
-    planned: Genesis, earlier: Sequence[str], topic: str, topic_id: str, bounds: Bounds
+    earlier: Sequence[str], topic: str, topic_id: str, bounds: Bounds
 ) -> Genesis:
     """Return where an accepted topic that was created anew begins: with all it has.
 
     The configured start was meant for the topic before it.
     """
-    if not earlier:
-        return planned
     before = ", ".join(earlier)
     note = f"start = earliest; {topic} was created anew as {topic_id}, before: {before}"
     return Genesis(bounds.begin, note)
+
+
+def genesis_of_an_added_partition(
+    planned: Genesis,
+    logs: Sequence[LogRecord],
+    origin: TopicPartition,
+    bounds: Bounds,
+) -> Genesis:
+    """Return where a partition begins under `start = latest`: with all it has if it was added.
+
+    `latest` means the end at the job's first start. A partition that came later held nothing
+    then, and what was sent to it before anybody noticed is not to be skipped. Its number tells:
+    `logs` are those of the same topic, and each says how many partitions there were (0 where it
+    began under another start, and then this partition has no claim to `latest`, either).
+    """
+    before = min((record.partitions for record in logs), default=origin.partition + 1)
+    if origin.partition < before:
+        return planned
+    note = "start = earliest; the partition was added after the job's first start"
+    return Genesis(bounds.begin, note, planned.partitions)
 
 
 def refuse_recreated(topic: str, topic_id: str, earlier: Sequence[str]) -> None:

@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 The source's callbacks hand over: `assigned` only takes note and the intake lets what came be
 opened (S0-S4), several at once and beside what is read. `revoked` waits for the turn and commits
-within the drain budget, else abandons. A worker that left in order is parked with its state
-("keep hot"): should the partition come back and the log's head still be ours, it goes on without
-a restore. An opening that was overtaken by a revocation comes to nothing: it has another lease.
+within the drain budget, else abandons; what is done again faster than committed is not committed.
+A worker that left in order is parked with its state ("keep hot"): should the partition come back
+and the log's head still be ours, it goes on without a restore, with what it had not committed. An opening that was overtaken by a revocation comes to nothing: it has another lease.
 
 `turn` is held by whoever works on a worker, and never across a question to the broker, nor while
 waiting for the store, except where the work of a partition ends. A cancelled holder may leave the
@@ -30,9 +30,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
-from streamproc.core.chain import Genesis
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Bounds
 from streamproc.core.values import TopicPartition
@@ -43,16 +42,11 @@ from streamproc.errors import (
     StreamprocError,
     Unreachable,
 )
+from streamproc.runtime.caution import Caution
 from streamproc.runtime.compute import Compute
 from streamproc.runtime.departures import Departures
-from streamproc.runtime.opening import (
-    begin,
-    check_source,
-    earlier_topic_ids,
-    genesis_of_a_new_topic,
-    position_fault,
-    refuse_recreated,
-)
+from streamproc.runtime.opening import check_source, position_fault
+from streamproc.runtime.openings import OPENERS, Openings
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
 from streamproc.runtime.sleeping import cancel_all
 from streamproc.runtime.worker import Committed, PartitionWorker
@@ -65,12 +59,6 @@ LOST_WAIT_US: Final = 2_000_000
 """Longer each time: a zombie hears of its lost membership before it fences its successor."""
 
 UNREACHABLE_WAIT_US: Final = 1_000_000
-
-OPENERS: Final = 8
-"""Partitions opened at once. Restoring is bound by the processors, all else by answers."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +84,11 @@ class Ownership:
         self.workers: dict[TopicPartition, PartitionWorker] = {}
         self.stopped: dict[TopicPartition, StreamprocError] = {}
         self.writes = Writes(parts, writing, self._keeps)
+        self.caution = Caution(parts.careful_decoder_for, parts.observer)
         self._parts = parts
         self._options = options
         self._compute = compute
-        self._opener = Compute("opener", OPENERS)
+        self._openings = Openings(parts, options, self._not_stored)
         self._departures = departures
         self._source = parts.source
         self._clock = parts.clock
@@ -157,13 +146,13 @@ class Ownership:
         self._leaving = frozenset()
 
     async def _release(self, partitions: AbstractSet[TopicPartition]) -> None:
-        """Commit and park; the commits of all are written one behind the other."""
+        """Commit what is worth it, and park; the commits are written one behind the other."""
         for origin in partitions:
             if self.writes.waiting(origin) is not None:
                 self._drop(self.workers[origin])
         leaving = [self.workers[o] for o in sorted(partitions & self.workers.keys())]
         for worker in leaving:
-            if await self.settled(worker) and worker.dirty:
+            if await self.settled(worker) and worker.worth_committing:
                 await self.flush(worker, FlushReason.REVOKE)
         for worker in leaving:
             if await self.settled(worker):
@@ -185,7 +174,8 @@ class Ownership:
         answers of the broker and the store.
         """
         now_us = self._clock.monotonic_us()
-        for origin in sorted(self._fresh):
+        # What was kept hot goes first: it is quick, and nothing of it has changed.
+        for origin in sorted(self._fresh, key=lambda o: (o not in self._parked, o)):
             fresh = self._fresh[origin]
             if fresh.from_us <= now_us and origin not in self._opening:
                 self._opening[origin] = asyncio.create_task(self._try(origin, fresh))
@@ -199,6 +189,10 @@ class Ownership:
                 self._not_opened(origin, fresh, error)
         # Not where it raises a bug: `raise_bugs` is to find it.
         del self._opening[origin]
+
+    def _not_stored(self, origin: TopicPartition, problem: str) -> None:
+        if origin in self._fresh:
+            self.writes.trouble(origin, problem)
 
     def _not_opened(
         self, origin: TopicPartition, fresh: _Fresh, error: StreamprocError
@@ -216,9 +210,7 @@ class Ownership:
     async def _own(self, origin: TopicPartition, fresh: _Fresh) -> None:
         began_us = self._clock.monotonic_us()
         await self.writes.done(origin)
-        worker = await self._hot(origin)
-        if worker is None:
-            worker = await self._take_over(origin)
+        worker = await self._openings.worker(origin, self._parked.pop(origin, None))
         self.writes.settled(origin)
         bounds = await self._source.bounds(origin)
         await check_source(self._source, worker, bounds)
@@ -229,54 +221,11 @@ class Ownership:
             self.workers[origin] = worker
             self._departures.owned(worker)
             self._ends.setdefault(origin, bounds.end)
+            self.caution.opened(worker, bounds.end)
             self._source.seek(origin, worker.position)
             self._source.resume(origin)
         seconds = (self._clock.monotonic_us() - began_us) / 1e6
         self._observer.opened(worker, seconds)
-
-    async def _hot(self, origin: TopicPartition) -> PartitionWorker | None:
-        worker = self._parked.pop(origin, None)
-        if worker is None or not await self._stored(origin, worker.still_ours):
-            return None
-        return worker
-
-    async def _take_over(self, origin: TopicPartition) -> PartitionWorker:
-        bounds = await self._source.bounds(origin)
-        topic_id = await self._source.topic_id(origin.topic)
-        planned = await begin(self._source, self._options.start, origin, bounds)
-        worker = self._parts.make_worker(origin, topic_id)
-        genesis = partial(self._genesis, origin.topic, topic_id, bounds, planned)
-        committed = await self._stored(
-            origin, worker.open, self._parts.definition, genesis
-        )
-        if committed is not None:
-            self._observer.committed(worker, committed)
-        return worker
-
-    async def _stored(
-        self,
-        origin: TopicPartition,
-        function: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Do what needs the store, off the loop; one that does not answer is told."""
-        try:
-            return await self._opener(function, *args, **kwargs)
-        except Unreachable as error:
-            if origin in self._fresh:
-                self.writes.trouble(origin, str(error))
-            raise
-
-    def _genesis(
-        self, topic: str, topic_id: str, bounds: Bounds, planned: Genesis
-    ) -> Genesis:
-        """Say where a new log begins; in an opener's thread, only where there is none."""
-        job = self._parts.definition.job
-        earlier = earlier_topic_ids(self._parts.store, job, topic, topic_id)
-        if topic not in self._options.accept_recreated:
-            refuse_recreated(topic, topic_id, earlier)
-        return genesis_of_a_new_topic(planned, earlier, topic, topic_id, bounds)
 
     @property
     def opening(self) -> bool:
@@ -347,7 +296,7 @@ class Ownership:
         """Give up what is being opened or written."""
         await cancel_all(list(self._opening.values()))
         await self.writes.close()
-        self._opener.close()
+        self._openings.close()
 
     def _try_later(self, origin: TopicPartition, error: Fenced) -> None:
         """Wait and open again; give up where that has not helped several times."""

@@ -68,6 +68,11 @@ class PartitionLog:
         """The newest record; ours, after `open`."""
         return self._session.head
 
+    @property
+    def openings(self) -> int:
+        """Owners in a row, us among them, that have done nothing but open the log."""
+        return self._session.openings
+
     def open(self, definition: Definition, genesis: Callable[[], Genesis]) -> Head:
         """Find or begin the log, publish what is committed, fence older owners (S1 to S3).
 

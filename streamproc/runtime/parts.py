@@ -15,6 +15,7 @@ from streamproc.core.ports import (
     no_failpoint,
 )
 from streamproc.core.values import TopicPartition
+from streamproc.runtime.caution import CarefulDecoder
 from streamproc.runtime.observer import Observer
 from streamproc.runtime.opening import Start
 from streamproc.runtime.outbox import Outbox
@@ -51,18 +52,19 @@ class ServiceParts:
     """What the composition root hands in.
 
     `make_worker` gets a partition and its topic's id. `outboxes` by name: the one called
-    `departures.EARLY_SINK` leaves out what `early` has accepted. `decoder_for` returns the
-    same decoder for a topic each time, as decoders learn schemas.
+    `departures.EARLY_SINK` leaves out what `early` has accepted. `make_decoder` returns a fresh
+    decoder for a topic; without `careful_decoder_for` crashes of decoders are nobody's business.
     """
 
     source: Source
     store: Store
-    decoder_for: Callable[[str], Decoder]
+    make_decoder: Callable[[str], Decoder]
     schemas: Schemas
     make_worker: Callable[[TopicPartition, str], PartitionWorker]
     definition: Definition
     clock: Clock
     observer: Observer
+    careful_decoder_for: Callable[[str], CarefulDecoder] | None = None
     outboxes: Mapping[str, Outbox] = field(default_factory=dict)
     early: AlertSink | None = None
     failpoint: Failpoint = no_failpoint

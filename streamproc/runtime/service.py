@@ -15,6 +15,7 @@ first fault once none is left, or at the end.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Decoder
@@ -50,6 +51,10 @@ class Service:
         )
         self._intake_of = Intake(parts, options, self._owner)
         self._pace = Pace(options.max_rate)
+        # As long as the worker, also while it is parked.
+        self._decoders: WeakKeyDictionary[PartitionWorker, Decoder] = (
+            WeakKeyDictionary()
+        )
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -102,6 +107,7 @@ class Service:
             await self._owner.close()
             await self._departures.close()
             self._compute.close()
+            self._owner.caution.close()
             self._writing.close()
         for error in self._owner.stopped.values():
             raise error
@@ -122,6 +128,7 @@ class Service:
 
     async def _intake(self) -> None:
         while not self._stopping.is_set():
+            self._intake_of.forget_lost()
             self._owner.open_fresh()
             await self._commit_what_waited()
             for worker, records in await self._read():
@@ -161,7 +168,7 @@ class Service:
                 await sleep_unless(self._clock, pause_s, self._stopping)
             if self._stopping.is_set():
                 return
-            decoder = self._parts.decoder_for(records.origin.topic)
+            decoder = self._decoder(worker)
             if not await self._parts.schemas.teach(decoder, part):
                 return
             async with self._owner.turn:
@@ -172,6 +179,14 @@ class Service:
                     self._intake_of.keep(worker, records, part.span.start)
                     return
                 await self._step(worker, decoder, part)
+
+    def _decoder(self, worker: PartitionWorker) -> Decoder:
+        """Return the worker's own: the names it has learnt are those of its partition."""
+        usual = self._decoders.get(worker)
+        if usual is None:
+            usual = self._parts.make_decoder(worker.origin.topic)
+            self._decoders[worker] = usual
+        return self._owner.caution.decoder(worker, usual)
 
     async def _step(
         self, worker: PartitionWorker, decoder: Decoder, records: Records

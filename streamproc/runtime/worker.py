@@ -148,6 +148,11 @@ class PartitionWorker:
         return self._log.head
 
     @property
+    def openings(self) -> int:
+        """Return how many owners in a row, us among them, have done nothing but open it."""
+        return self._log.openings
+
+    @property
     def recovery(self) -> Recovery:
         """Return what a restart would have to read: the newest snapshot, and what follows it."""
         ref = self.head.snapshot
@@ -217,7 +222,7 @@ class PartitionWorker:
 
     def still_ours(self) -> bool:
         """Tell whether nobody has written to the log since our last record ("keep hot")."""
-        return not self.dirty and self._log.still_ours()
+        return self._log.still_ours()
 
     def unsent(self) -> tuple[LogRecord, ...]:
         """Return the records whose alerts may not have left, in order."""
@@ -300,6 +305,14 @@ class PartitionWorker:
     def held_bytes(self) -> int:
         """Return the size of what waits for a commit."""
         return self.writer.buffered()[1]
+
+    @property
+    def worth_committing(self) -> bool:
+        """Tell whether a new owner gets further with a commit than by doing it again."""
+        rows, since = self._open.counts.readings, self._rows_since_snapshot
+        return self.dirty and (
+            self._options.flush.worth(rows=rows) or self._worth_snapshot(since)
+        )
 
     def due(self) -> FlushReason | None:
         """Return why the open span should be committed now, None while it should not."""
@@ -385,17 +398,23 @@ class PartitionWorker:
     def _snapshot_if_due(
         self, reason: FlushReason
     ) -> Callable[[], Mapping[str, Chunks]] | None:
-        now_us = self._clock.monotonic_us()
-        rows = self._snapshot_rows + self._open.counts.readings
+        now_us, rows = self._clock.monotonic_us(), self._rows_since_snapshot
         due = reason in (
             FlushReason.CONFIG,
             FlushReason.DRAIN,
         ) or self._options.snapshot.due(rows=rows, age_us=now_us - self._snapshot_us)
         if reason is FlushReason.REVOKE:
-            size = self.processor.state_bytes
-            due = due or self._options.snapshot.worth(rows=rows, state_bytes=size)
+            due = due or self._worth_snapshot(rows)
         if not due:
             self._snapshot_rows = rows
             return None
         self._snapshot_us, self._snapshot_rows = now_us, 0
         return self.processor.snapshot_chunks
+
+    @property
+    def _rows_since_snapshot(self) -> int:
+        return self._snapshot_rows + self._open.counts.readings
+
+    def _worth_snapshot(self, rows: int) -> bool:
+        size = self.processor.state_bytes
+        return self._options.snapshot.worth(rows=rows, state_bytes=size)

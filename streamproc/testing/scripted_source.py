@@ -222,6 +222,11 @@ class ScriptedSource:
         self._answer()
         return self._ids[topic]
 
+    async def partition_count(self, topic: str) -> int:
+        """Count the partitions there are."""
+        self._answer()
+        return sum(1 for origin in self._partitions if origin.topic == topic)
+
     async def read_one(self, partition: TopicPartition, offset: int) -> Records:
         """Look it up."""
         self._answer()

@@ -240,6 +240,15 @@ async def test_a_topic_keeps_its_id(
     assert "/" not in first
 
 
+async def test_the_partitions_of_a_topic_are_counted(
+    rig: Rig, source: Source, listener: Recorder
+) -> None:
+    await source.start(listener)
+    await until_assigned(source, listener)
+
+    assert await source.partition_count(rig.topic) == 2
+
+
 async def test_one_record_is_read_without_disturbing_the_others(
     rig: Rig, source: Source, listener: Recorder
 ) -> None:

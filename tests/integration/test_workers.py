@@ -21,10 +21,11 @@ from streamproc.app.workers import warmed_file
 from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.core.record import LogRecord, decode_record
+from streamproc.runtime.failpoint import POISON
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.support.failpoints import fill
 from tests.support.kafka import fresh
-from tests.support.service import accounted
+from tests.support.service import accounted, published, traffic
 
 CHECKOUT = Path(__file__).parents[2]
 WAIT_S = 240.0
@@ -299,3 +300,33 @@ async def test_workers_that_cannot_run_end_all_with_a_clear_error(
     assert "giving up" in text
     assert "worker 1: StoreFault" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.long
+@pytest.mark.fault(
+    "F37",
+    how="SIGSEGV of a real process whenever it decodes one record",
+    seen="the third start lets a child go first: one record in quarantine, all else read",
+)
+async def test_a_record_that_crashes_the_process_costs_three_starts_and_no_other_record(
+    kafka: ApacheKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = await filled(kafka.connection, 2, 200)
+    monkeypatch.setenv(POISON, '"time": 1750000160000')
+    deadly = sum(b'"time": 1750000160000' in value for value in traffic(200))
+    assert deadly == 1
+
+    with Crew(
+        tmp_path, kafka.bootstrap_servers, topic, "--workers", "1", "--until-end"
+    ) as crew:
+        code, _ = await crew.ended()
+
+        assert code == 0, crew.log[-3:]
+        ends = [x for x in crew.log if x["event"].startswith("worker ended")]
+    assert [x["code"] for x in ends][:2] == [-signal.SIGSEGV] * 2
+    assert accounted(crew.root) == all_of(topic, 2, 200)
+    crashed = [
+        r for r in published(crew.root, "quarantine") if r["reason"] == "crashed"
+    ]
+    assert {r["source"] for r in crashed} == {f"{topic}/0", f"{topic}/1"}
+    assert all(b"1750000160000" in r["payload"] for r in crashed)

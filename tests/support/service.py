@@ -73,8 +73,8 @@ on a busy machine."""
 TIMERS = 2
 """The tasks of a service that sleep between their turns: ticker and watch."""
 
-ROOMY = FlushPolicy(rows_max=10**9, bytes_max=10**12, age_us_max=10**15)
-"""Nothing is committed but by a drain or a timer."""
+ROOMY = FlushPolicy(rows_max=10**9, bytes_max=10**12, age_us_max=10**15, again_max=0)
+"""Nothing is committed but by a drain, a revocation or a timer."""
 
 NEVER = SnapshotPolicy(rows_max=10**12, age_us_max=10**15)
 
@@ -270,14 +270,13 @@ class Rig:
             if self.bucket is None
             else store_at(self.bucket)
         )
-        self.decoders: dict[str, Decoder] = {}
         self.service = Service(self._parts(), self.options)
 
     def _parts(self) -> ServiceParts:
         return ServiceParts(
             source=self.source,
             store=self.store,
-            decoder_for=self._decoder,
+            make_decoder=self._decoder,
             schemas=Schemas(
                 self.registry,
                 self.clock,
@@ -297,9 +296,7 @@ class Rig:
         )
 
     def _decoder(self, topic: str) -> Decoder:
-        if topic not in self.decoders:
-            self.decoders[topic] = make_decoder(self.formats.get(topic, "json"))
-        return self.decoders[topic]
+        return make_decoder(self.formats.get(topic, "json"))
 
     def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:
         identity = LogIdentity(

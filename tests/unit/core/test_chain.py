@@ -236,3 +236,18 @@ def test_even_the_longest_topic_fits_a_file_name(topic: str, offset: int) -> Non
 
     assert len(f"{stem}.parquet") <= 255
     assert topic_label(topic) != topic_label(f"{topic[:-1]}X")
+
+
+def test_owners_that_have_only_opened_the_log_are_counted_until_one_does_more() -> None:
+    records = [GENESIS]
+    counts = [_chain(*records).openings]
+    for draft in (
+        Draft("takeover", 100),
+        Draft("takeover", 100),
+        Draft("commit", 130),
+        Draft("takeover", 130),
+    ):
+        records.append(next_record(identity(), _head(records[-1]), draft, "a"))
+        counts.append(_chain(*records).openings)
+
+    assert counts == [1, 2, 3, 0, 1]

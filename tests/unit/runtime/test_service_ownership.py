@@ -1,6 +1,7 @@
 """Partitions that come, go, change or fail."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -24,6 +25,7 @@ from streamproc.testing.scripted_source import ScriptedSource
 from tests.support.service import (
     ANGE,
     RAZLOG,
+    ROOMY,
     WINDOW,
     Inbox,
     Rig,
@@ -78,6 +80,71 @@ async def test_a_partition_that_comes_back_untouched_is_kept_hot(
 
     assert [r.kind for r in log_of(tmp_path)] == ["genesis", "commit", "commit"]
     assert len(accounted(tmp_path)) == 90
+
+
+LAZY = replace(ROOMY, again_max=39)
+"""Forty readings are worth a commit, fewer are not."""
+
+
+async def test_what_is_done_again_faster_than_committed_is_not_committed_when_it_is_revoked(
+    tmp_path: Path,
+) -> None:
+    source = ScriptedSource({RAZLOG: 2}, records_max=10)
+    for origin, count in ((P0, 39), (P1, 41)):
+        source.produce(origin, [reading(step, 1.0) for step in range(count)])
+    rig = Rig(tmp_path, source, ManualClock(), flush=LAZY)
+    async with rig.running():
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 39, P1: 41})
+        before = dict(rig.service.workers)
+        await source.rebalance(BOTH)
+        await rig.watch.until(lambda: rig.service.workers.keys() == BOTH)
+        assert rig.service.workers == before
+        assert [record.next for record in rig.watch.records] == [41]
+        source.produce(P0, [reading(39, 1.0)])
+        await rig.watch.until(lambda: rig.watch.stepped_to[P0] == 40)
+
+    assert [(r.kind, r.next) for r in log_of(tmp_path)] == [
+        ("genesis", 0),
+        ("commit", 40),
+    ]
+    assert accounted(tmp_path) == sorted(every(40, P0) + every(41, P1))
+
+
+async def test_what_was_not_committed_is_void_where_somebody_else_has_gone_on(
+    tmp_path: Path,
+) -> None:
+    lazy = replace(ROOMY, again_max=100)
+    source = two()
+    rig = Rig(tmp_path, source, ManualClock(), flush=lazy)
+    async with rig.running():
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 40})
+        parked = rig.service.workers[P0]
+        await source.rebalance(frozenset())
+        assert not rig.watch.records
+        await Rig(tmp_path, two(60), ManualClock(), options=TO_END, owner="two").run()
+        for origin in BOTH:
+            source.produce(origin, traffic(30, first=40))
+        await source.rebalance(BOTH)
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 70, P1: 70})
+        assert rig.service.workers[P0] is not parked
+
+    assert accounted(tmp_path) == every(70, P0, P1)
+
+
+async def test_what_was_kept_for_later_is_not_given_twice_to_a_worker_that_comes_back(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, two(), ManualClock())
+    async with rig.running():
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 40})
+        intake, owner = rig.service._intake_of, rig.service._owner
+        worker = rig.service.workers[P0]
+        intake.keep(worker, await owner._source.read_one(P0, 39), 39)
+        del owner.workers[P0]
+        intake.forget_lost()
+        owner.workers[P0] = worker
+
+        assert not intake._keeps(worker)
 
 
 async def test_a_partition_somebody_else_had_meanwhile_is_restored(
@@ -529,6 +596,63 @@ async def test_latest_is_used_once(tmp_path: Path) -> None:
     assert log_of(tmp_path)[0].note == "start = latest"
     assert accounted(tmp_path) == [
         (o.source, n) for o in (P0, P1) for n in range(10, 25)
+    ]
+
+
+@pytest.mark.fault(
+    "F22",
+    how="a partition added under start = latest, with records before it is noticed",
+    seen="read from its beginning; those of the first start from the end they had",
+)
+async def test_a_partition_that_was_added_under_latest_is_read_from_its_beginning(
+    tmp_path: Path,
+) -> None:
+    latest = ServiceOptions(until_end=True, start=Start(StartAt.LATEST))
+    await Rig(tmp_path, two(10), ManualClock(), options=latest).run()
+    added = TopicPartition(RAZLOG, 2)
+    grown = ScriptedSource({RAZLOG: 3})
+    for origin, count in ((P0, 10), (P1, 12), (added, 5)):
+        grown.produce(origin, traffic(count))
+
+    await Rig(tmp_path, grown, ManualClock(), options=latest).run()
+
+    assert accounted(tmp_path) == [
+        *[(P1.source, n) for n in (10, 11)],
+        *[(added.source, n) for n in range(5)],
+    ]
+    genesis = log_of(tmp_path, partition=2)[0]
+    assert (genesis.start, genesis.partitions) == (0, 3)
+    assert "added after the job's first start" in genesis.note
+
+
+async def test_latest_holds_for_every_partition_of_the_first_start_whenever_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    latest = ServiceOptions(until_end=True, start=Start(StartAt.LATEST))
+    for origin in (P0, P1):
+        source = ScriptedSource({RAZLOG: 2}, assign=frozenset({origin}))
+        source.produce(origin, traffic(10))
+        await Rig(tmp_path, source, ManualClock(), options=latest).run()
+
+    assert log_of(tmp_path, partition=1)[0].note == "start = latest"
+    assert accounted(tmp_path) == []
+
+
+async def test_a_partition_added_to_a_job_that_began_elsewhere_has_no_claim_to_latest(
+    tmp_path: Path,
+) -> None:
+    await Rig(tmp_path, two(3), ManualClock(), options=TO_END).run()
+    latest = ServiceOptions(until_end=True, start=Start(StartAt.LATEST))
+    added = TopicPartition(RAZLOG, 2)
+    grown = ScriptedSource({RAZLOG: 3})
+    grown.produce(added, traffic(5))
+    for origin in (P0, P1):
+        grown.produce(origin, traffic(3))
+
+    await Rig(tmp_path, grown, ManualClock(), options=latest).run()
+
+    assert [n for where, n in accounted(tmp_path) if where == added.source] == [
+        *range(5)
     ]
 
 
