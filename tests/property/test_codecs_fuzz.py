@@ -26,6 +26,9 @@ from tests.support.wire import (
     rows_of,
 )
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 SEED = int(os.environ.get("STREAMPROC_FUZZ_SEED", "20260131"))
 BATCH = 500
 DOCUMENTS = 100_000

@@ -21,6 +21,9 @@ from streamproc.core.swaps import CompactionRecord, encode_compaction
 from streamproc.testing.compaction_sim import CompactionSimulation, KeepingVariant
 from streamproc.testing.sim_checks import Violation
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 SEEDS_MAX = 600
 ALL = 10**9
 

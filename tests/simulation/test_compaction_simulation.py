@@ -13,6 +13,9 @@ import pytest
 from streamproc.testing.compaction_sim import CompactionSimulation
 from streamproc.testing.simulation import Faults
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 SEEDS = 60
 SEEDS_LONG = 10_000
 

@@ -48,6 +48,9 @@ from streamproc.testing.simulation import (
     Variant,
 )
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 SEEDS_MAX = 600
 
 # --- the order of filesystem operations ------------------------------------------------

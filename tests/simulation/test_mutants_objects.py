@@ -21,6 +21,9 @@ from streamproc.testing.sim_checks import Violation
 from streamproc.testing.simulation import Variant
 from tests.simulation.test_mutants import MUTANTS, SEEDS_MAX, quick_and_rare
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 
 class PutForPutNew(ObjectRequests):
     """A plain PUT overwrites what a conditional one would refuse."""

@@ -16,6 +16,9 @@ import pytest
 from streamproc.testing.bucket_simulation import BucketSimulation
 from streamproc.testing.simulation import Faults, Simulation
 
+# Tracing Python line by line would take half of its time; unit tests cover the same code.
+pytestmark = pytest.mark.no_cover
+
 SEEDS = 400
 SEEDS_LONG = 50_000
 CHUNK = 250
