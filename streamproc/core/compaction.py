@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamproc.core.chain import record_numbers, sweepable
-from streamproc.core.create import UNKNOWN_MAX
+from streamproc.core.create import create_content
 from streamproc.core.effects import (
-    Create,
     Delete,
     List,
     Publish,
@@ -30,7 +29,7 @@ from streamproc.core.effects import (
     Settle,
     Steps,
 )
-from streamproc.core.ports import Created, StoredFile
+from streamproc.core.ports import StoredFile
 from streamproc.core.record import record_name
 from streamproc.core.swaps import (
     CompactionChain,
@@ -40,7 +39,7 @@ from streamproc.core.swaps import (
     Unit,
     encode_compaction,
 )
-from streamproc.errors import Fenced, LogCorrupt, Unreachable
+from streamproc.errors import Fenced, LogCorrupt
 
 POINTS: Final = (
     "compact.staging.after",
@@ -165,19 +164,9 @@ class CompactionSession:
 
     def create(self, record: CompactionRecord) -> Steps[bool]:
         """Create the record; return whether it is ours, once that is certain and durable."""
-        path = f"{self.log}/{record_name(record.n)}"
         data = encode_compaction(record)
-        for _ in range(UNKNOWN_MAX):
-            outcome: Created = yield Create(path, data)
-            if outcome is Created.CREATED:
-                return True
-            if outcome is Created.UNKNOWN:
-                yield List(self.log)  # What a listing shows is durable.
-            found: bytes | None = yield Read(path)
-            if found is not None:
-                return found == data  # No two attempts write the same bytes.
-        msg = f"{path}: the store does not tell whether it was created"
-        raise Unreachable(msg)
+        # No two attempts write the same bytes.
+        return (yield from create_content(self.log, record.n, data, data.__eq__))
 
     def abandon(self) -> Steps[None]:
         """Delete what we staged for record n+1."""

@@ -1,5 +1,7 @@
 """S8: creating a record if absent, until it is certain whose record it is."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from streamproc.core.chain import record_numbers
@@ -24,10 +26,23 @@ def create_record(log: str, record: LogRecord) -> Steps[bool]:
     Raises:
         Unreachable: the store would not tell; it may or may not be there.
         LogCorrupt: our attempt is there with other bytes, or nobody could read the record.
+        StoreFault: it exists for a create, but not for a read.
     """
     path = f"{log}/{record_name(record.n)}"
     data = encode_record(record)
     decode_record(data, path)  # One that cannot be read would end the log for ever.
+    ours = partial(_is_ours, path, record, data)
+    return (yield from create_content(log, record.n, data, ours))
+
+
+def create_content(
+    log: str, n: int, data: bytes, is_ours: Callable[[bytes], bool]
+) -> Steps[bool]:
+    """Create record `n` of a log from its bytes, as `create_record` does.
+
+    `is_ours` tells whether the bytes that were found there come from this attempt.
+    """
+    path = f"{log}/{record_name(n)}"
     for _ in range(UNKNOWN_MAX):
         outcome: Created = yield Create(path, data)
         if outcome is Created.CREATED:
@@ -38,7 +53,7 @@ def create_record(log: str, record: LogRecord) -> Steps[bool]:
             )  # What a listing shows is durable, what a read finds may not be.
         found: bytes | None = yield Read(path)
         if found is not None:
-            return _is_ours(path, record, data, found)
+            return is_ours(found)
         if outcome is Created.EXISTS:
             if record_numbers((yield List(log, path)), log):
                 return False  # Squashed in between, so it was never ours.
