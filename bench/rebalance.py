@@ -74,7 +74,8 @@ class Member:
             stderr=self._log,
             text=True,
         )
-        Thread(target=self._read, daemon=True).start()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.child.stdout is not None
@@ -98,6 +99,9 @@ class Member:
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait()
+        self._reader.join()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
         self._log.close()
 
     def since(self, moment_ns: int, word: str) -> list[list[Any]]:
