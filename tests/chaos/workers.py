@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from streamproc.app.workers import warmed_file
 from streamproc.testing.guarded_process import GuardedProcess
 from tests.support.real_data import CHECKOUT
 
@@ -57,6 +59,12 @@ class Workers:
         self.starts += 1
 
     def start_all(self) -> None:
+        """Start every worker, with kernels that are compiled: in a new checkout that takes minutes."""
+        warmed = warmed_file(os.environ)
+        if not warmed.exists():
+            command = [sys.executable, "-m", "streamproc", "warmup"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            warmed.touch()
         for worker in range(self.count):
             self.start(worker)
 
