@@ -236,10 +236,7 @@ class PartitionWorker:
 
     def step(self, records: Records, decoded: Decoded) -> Emission:
         """Fold one batch that starts at or after `position`; nothing durable happens."""
-        assert records.span.start >= self._position, (
-            records.span,
-            self._position,
-        )
+        assert records.span.start == self._position, (records.span, self._position)
         self._failpoint("decode.after")
         emission = self.processor.step(records, decoded, self._clock.monotonic_us())
         if self._open.opened_us is None:
