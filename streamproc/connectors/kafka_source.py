@@ -255,14 +255,22 @@ class KafkaSource:
         admitted: list[Records] = []
         for tp, made in polled.fetched.items():
             gate = self._current(polled.gates, tp)
-            if gate is None or gate.next is None:
-                continue
-            if not gate.wanted:
-                self._client_seek(tp, gate.next)
+            if gate is None or gate.next is None or not gate.wanted:
+                self._set_back(tp)
                 continue
             gate.next = polled.ends[tp]
             admitted += made
         return admitted
+
+    def _set_back(self, tp: AioTopicPartition) -> None:
+        """Let the client fetch again what is dropped here.
+
+        Also where the gate is another one by now: a `getmany` that was waiting while the
+        partition came back hands out what was fetched for the new gate.
+        """
+        gate = self._gates.get(tp)
+        if gate is not None and gate.next is not None:
+            self._client_seek(tp, gate.next)
 
     def _admit_silence(self, polled: Polled) -> Sequence[Records]:
         """Account for offsets without records that the client has passed.
