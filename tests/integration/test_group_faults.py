@@ -1,4 +1,4 @@
-"""Faults of the consumer group: members that hang or come and go; refused offsets."""
+"""Faults of the consumer group: members that hang, come and go, or carry one name; refused offsets."""
 
 import asyncio
 import signal
@@ -112,6 +112,47 @@ async def test_members_that_come_and_go_all_the_time_do_not_hold_up_what_comes(
     logs = verified_logs(tmp_path)
     owners = {record.owner for log in logs.values() for record in log}
     assert owners >= {"host", *(f"guest {visit}" for visit in range(1, VISITS, 2))}
+
+
+@pytest.mark.long
+@pytest.mark.fault(
+    "F10",
+    how="two processes with one instance id, in one group on Apache Kafka",
+    seen="the older one ends and says why, the newer one goes on; every record once",
+)
+async def test_of_two_processes_with_one_instance_id_the_older_one_ends(
+    kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    topic = await topic_with(kafka.connection, "namesakes", 1, 300)
+    address, group = kafka.connection.bootstrap_servers, fresh("group")
+    older, newer = (
+        ServiceProcess(
+            Orders(
+                address,
+                str(tmp_path),
+                group,
+                (topic,),
+                owner=owner,
+                until_end=False,
+                max_rate=100.0,
+                age_us_max=1_000_000,
+                instance_id="pod-0",
+            )
+        )
+        for owner in ("older", "newer")
+    )
+    with older:
+        await until(older, "committed", topic, at_least=40)
+        with newer:
+            assert await asyncio.to_thread(older.ended, 60.0) == 1
+            assert "another process" in older.errors
+            assert "instance_id 'pod-0'" in older.errors
+            await fill(kafka.connection, topic, 1, 50)
+            await until(newer, "committed", topic, at_least=350)
+            await stopped(newer)
+
+    assert accounted(tmp_path) == all_of(topic, 1, 350)
+    verified_logs(tmp_path)
 
 
 @pytest.mark.parametrize(
