@@ -19,7 +19,7 @@ import argparse
 import ctypes
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -78,6 +78,15 @@ class _Library:
         "mock_broker_set_rtt": (
             ctypes.c_int,
             (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int),
+        ),
+        "mock_push_request_errors_array": (
+            None,
+            (
+                ctypes.c_void_p,
+                ctypes.c_int16,
+                ctypes.c_size_t,
+                ctypes.POINTER(ctypes.c_int),
+            ),
         ),
     }
 
@@ -179,6 +188,16 @@ class EmbeddedBroker:
         """Answer every request that much later."""
         code = self._library.mock_broker_set_rtt(self._running, _NODE, delay_ms)
         self._check(code, "delay")
+
+    def refuse(self, request: int, errors: Sequence[int]) -> None:
+        """Answer the next requests of a kind with these errors, in order.
+
+        `request` is the protocol's number (8: OffsetCommit), errors are its error codes.
+        """
+        codes = (ctypes.c_int * len(errors))(*errors)
+        self._library.mock_push_request_errors_array(
+            self._running, request, len(errors), codes
+        )
 
     @property
     def _running(self) -> int:

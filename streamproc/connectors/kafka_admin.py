@@ -155,6 +155,18 @@ class KafkaAdmin:
             return frozenset() if _code(error) == refusal else None
         return frozenset(right.name for right in found) if found else None
 
+    async def static_members(self, group: str) -> Mapping[str, str]:
+        """Return the member id of every instance id in a group."""
+        asked = self._admin().describe_consumer_groups(
+            [group], request_timeout=self._timeout_s
+        )
+        found = await self._answer(f"group {group}", asked[group])
+        return {
+            member.group_instance_id: member.member_id
+            for member in found.members
+            if member.group_instance_id
+        }
+
     async def cluster(self) -> ClusterFacts:
         """Return what the cluster says about itself."""
         asked = self._admin().describe_cluster(request_timeout=self._timeout_s)

@@ -67,6 +67,7 @@ from streamproc.connectors.kafka_connect import why_unreachable
 from streamproc.connectors.kafka_faults import concerned, fault_of, leaves_others
 from streamproc.connectors.kafka_fetch import path_for
 from streamproc.connectors.kafka_gates import Gate, Polled, Seen
+from streamproc.connectors.kafka_instance import Instance
 from streamproc.connectors.kafka_probe import KafkaProbes
 from streamproc.connectors.kafka_records import nothing
 from streamproc.connectors.kafka_rights import lacking, refused
@@ -94,6 +95,7 @@ class KafkaSource:
         self._path = path_for(options)
         self._probe = KafkaProbes(options.connection, timeout_s=options.ask_timeout_s)
         self._admin = KafkaAdmin(options.connection, timeout_s=options.ask_timeout_s)
+        self._instance = Instance(options, self._admin)
         self._consumer: AIOKafkaConsumer | None = None
         self._listener: AssignmentListener | None = None
         self._gates: dict[AioTopicPartition, Gate] = {}
@@ -255,14 +257,22 @@ class KafkaSource:
         admitted: list[Records] = []
         for tp, made in polled.fetched.items():
             gate = self._current(polled.gates, tp)
-            if gate is None or gate.next is None:
-                continue
-            if not gate.wanted:
-                self._client_seek(tp, gate.next)
+            if gate is None or gate.next is None or not gate.wanted:
+                self._set_back(tp)
                 continue
             gate.next = polled.ends[tp]
             admitted += made
         return admitted
+
+    def _set_back(self, tp: AioTopicPartition) -> None:
+        """Let the client fetch again what is dropped here.
+
+        Also where the gate is another one by now: a `getmany` that was waiting while the
+        partition came back hands out what was fetched for the new gate.
+        """
+        gate = self._gates.get(tp)
+        if gate is not None and gate.next is not None:
+            self._client_seek(tp, gate.next)
 
     def _admit_silence(self, polled: Polled) -> Sequence[Records]:
         """Account for offsets without records that the client has passed.
@@ -383,11 +393,19 @@ class KafkaSource:
         if revoked:
             assert self._listener is not None
             await self._call(self._listener.revoked, revoked)
+        if self._consumer is not None:
+            fault = await self._instance.taken(self._consumer)
+            if fault is not None:
+                self._kept = fault
+                # No `Exception`, so aiokafka's task ends here: joining again would take the
+                # membership back.
+                raise asyncio.CancelledError
 
     async def assign(self, assigned: frozenset[AioTopicPartition]) -> None:
         """Pause all of it before the first await (A3), then tell. For the bridge."""
         if self._consumer is None:
             return
+        self._instance.joined(self._consumer)
         self._gates = {tp: Gate() for tp in assigned}
         for tp in assigned:
             self._client.pause(tp)

@@ -198,7 +198,7 @@ class Ownership:
         self, origin: TopicPartition, fresh: _Fresh, error: StreamprocError
     ) -> None:
         if isinstance(error, Fenced):
-            self._try_later(origin, error)
+            self._try_later(origin, error, fresh.lease)
         elif isinstance(error, Unreachable):
             if self.writes.waiting(origin) is None:
                 self._observer.failed("reading", "unreachable", str(error))
@@ -289,8 +289,7 @@ class Ownership:
         self._source.pause(worker.origin)
         self._drop(worker)
         self._leases += 1
-        self._fresh[worker.origin] = _Fresh(0, self._leases)
-        self._try_later(worker.origin, error)
+        self._try_later(worker.origin, error, self._leases)
 
     async def close(self) -> None:
         """Give up what is being opened or written."""
@@ -298,9 +297,11 @@ class Ownership:
         await self.writes.close()
         self._openings.close()
 
-    def _try_later(self, origin: TopicPartition, error: Fenced) -> None:
+    def _try_later(self, origin: TopicPartition, error: Fenced, lease: int) -> None:
         """Wait and open again; give up where that has not helped several times."""
         self._observer.failed("writing", "fenced", str(error))
+        if origin in self._leaving:
+            return  # opening it would fence whoever has it next
         times = self._lost.get(origin, 0) + 1
         self._lost[origin] = times
         if times >= LOST_MAX:
@@ -308,7 +309,7 @@ class Ownership:
             return
         wait_us = LOST_WAIT_US * (times - 1)
         from_us = self._clock.monotonic_us() + wait_us
-        self._fresh[origin] = replace(self._fresh[origin], from_us=from_us)
+        self._fresh[origin] = _Fresh(from_us, lease)
 
     # --- stopping ---------------------------------------------------------------------
 

@@ -1,16 +1,11 @@
 """The service on a real broker: complete, without doubles, alone and with others."""
 
 import asyncio
-import select
 import signal
 from pathlib import Path
 
 import pytest
 
-from streamproc.connectors.clock import SystemClock
-from streamproc.connectors.kafka_admin import KafkaAdmin
-from streamproc.connectors.kafka_settings import KafkaConnection
-from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.flush import FlushPolicy
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.parts import ServiceOptions
@@ -21,36 +16,10 @@ from tests.support.failpoints import (
     straight_run,
     verified_logs,
 )
-from tests.support.kafka import fresh, options_for
-from tests.support.service import Rig, accounted, definition, published
-from tests.support.service_process import Orders, ServiceProcess
-
-FAST = ServiceOptions(until_end=True, close=True, tick_us=100_000)
-
-
-async def topic_with(
-    connection: KafkaConnection, name: str, partitions: int, count: int
-) -> str:
-    """Create a topic and fill every partition with `traffic`."""
-    topic = fresh(name)
-    async with KafkaAdmin(connection) as admin:
-        await admin.create_topics([topic], partitions)
-        await admin.wait_for_topics([topic])
-    await fill(connection, topic, partitions, count)
-    return topic
-
-
-def rig(root: Path, connection: KafkaConnection, *topics: str, **more: object) -> Rig:
-    settings = {"group": fresh("group")} | dict(more.pop("kafka", {}))  # type: ignore[call-overload]
-    source = KafkaSource(options_for(connection, topics=topics, **settings))
-    cities = ("razlog", "ange")
-    made = definition(topic_cities=tuple(zip(topics, cities, strict=False)))
-    given = {"definition": made, "options": FAST} | more
-    return Rig(root, source, SystemClock(), **given)  # type: ignore[arg-type]
-
-
-def all_of(topic: str, partitions: int, count: int) -> list[tuple[str, int]]:
-    return [(f"{topic}/{p}", n) for p in range(partitions) for n in range(count)]
+from tests.support.kafka import fresh
+from tests.support.service import accounted, published
+from tests.support.service_kafka import FOREVER, all_of, rig, topic_with
+from tests.support.service_process import Orders, ServiceProcess, first_to_step
 
 
 async def test_two_cities_are_consumed_to_the_end_and_a_second_run_adds_nothing(
@@ -118,9 +87,8 @@ async def test_one_member_too_many_is_told_that_it_has_nothing(
     """What makes a standby ready: the group answers, and gives it no partition."""
     topic = await topic_with(kafka.connection, "standby", 1, 10)
     shared = {"group": fresh("group")}
-    forever = ServiceOptions(tick_us=100_000)
     first, second = (
-        rig(tmp_path, kafka.connection, topic, options=forever, kafka=shared, owner=o)
+        rig(tmp_path, kafka.connection, topic, options=FOREVER, kafka=shared, owner=o)
         for o in ("one", "two")
     )
     async with first.running():
@@ -170,10 +138,9 @@ async def test_two_members_share_the_group_and_hand_over(
     """The second joins a running first one, takes a partition, and gives it back when it stops."""
     topic = await topic_with(kafka.connection, "shared", 2, 300)
     shared = {"group": fresh("group")}
-    forever = ServiceOptions(tick_us=100_000)
-    first = rig(tmp_path, kafka.connection, topic, options=forever, kafka=shared)
+    first = rig(tmp_path, kafka.connection, topic, options=FOREVER, kafka=shared)
     second = rig(
-        tmp_path, kafka.connection, topic, options=forever, kafka=shared, owner="two"
+        tmp_path, kafka.connection, topic, options=FOREVER, kafka=shared, owner="two"
     )
     async with first.running():
         await first.watch.until(
@@ -223,8 +190,7 @@ async def test_a_process_that_slept_beyond_its_session_is_fenced(
     heir = Orders(address, str(tmp_path), group, (topic,), owner="heir", **settings)  # type: ignore[arg-type]
     with ServiceProcess(zombie) as one, ServiceProcess(heir) as two:
         # Whoever gets the partition sleeps.
-        owner = await asyncio.to_thread(_first_to_step, one, two)
-        sleeper, other = (one, two) if owner == "one" else (two, one)
+        sleeper, other = await asyncio.to_thread(first_to_step, one, two)
         sleeper.signal(signal.SIGSTOP)
         await asyncio.to_thread(
             other.until, lambda said: said[0] == "committed" and said[3] >= 50
@@ -243,15 +209,3 @@ async def test_a_process_that_slept_beyond_its_session_is_fenced(
 
     assert accounted(tmp_path) == all_of(topic, 1, 400)
     verified_logs(tmp_path)
-
-
-def _first_to_step(one: ServiceProcess, two: ServiceProcess) -> str:
-    while True:
-        assert one.child.stdout is not None
-        assert two.child.stdout is not None
-        ready, _, _ = select.select([one.child.stdout, two.child.stdout], [], [], 60)
-        for name, process in (("one", one), ("two", two)):
-            if process.child.stdout in ready:
-                said = process.until(lambda said: True)
-                if said[0] == "stepped":
-                    return name

@@ -1,12 +1,14 @@
 """The service in a process of its own, to be killed: `python -m tests.support.service_process`.
 
-Its one argument is a JSON object of `Orders`. It says on stdout what happens, one JSON array
-a line, and exits 0 when it ends in order, 1 with the fault on stderr.
+Its one argument is a JSON object of `Orders`. The signal BLOCK blocks its event loop until a
+line comes on stdin. It says on stdout what happens, one JSON array a line, and exits 0 when it ends
+in order, 1 with the fault on stderr.
 """
 
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
@@ -31,6 +33,7 @@ from streamproc.runtime.worker import Committed, PartitionWorker
 from tests.support.service import Rig, Watch, definition
 
 CHECKOUT = Path(__file__).parents[2]
+BLOCK = signal.SIGUSR1
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Orders:
     records_max: int = 50
     max_rate: float | None = None
     session_timeout_s: int = 6
+    instance_id: str | None = None
     drain_s: float = 30.0
     dead_sink: bool = False
     alerts: str = ""
@@ -110,6 +114,7 @@ def rig_for(orders: Orders) -> Rig:
             group=orders.group,
             topics=orders.topics,
             session_timeout_s=orders.session_timeout_s,
+            instance_id=orders.instance_id,
             heartbeat_s=1,
             rebalance_timeout_s=20,
             topics_refresh_s=1,
@@ -144,8 +149,16 @@ def rig_for(orders: Orders) -> Rig:
     )
 
 
+def block() -> None:
+    """Hold up the event loop, and nothing else, until a line comes on stdin."""
+    say("blocked")
+    sys.stdin.readline()
+    say("unblocked")
+
+
 async def main(orders: Orders) -> int:
     rig = rig_for(orders)
+    asyncio.get_running_loop().add_signal_handler(BLOCK, block)
 
     def stop() -> None:
         say("stopping")
@@ -175,8 +188,8 @@ class ServiceProcess:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "tests.support.service_process",
              json.dumps(asdict(self._orders))],
-            cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         return self
 
@@ -194,10 +207,14 @@ class ServiceProcess:
         assert self._child is not None
         return self._child
 
+    @property
+    def output(self) -> IO[str]:
+        assert self.child.stdout is not None
+        return self.child.stdout
+
     def until(self, happened: Callable[[list[Any]], bool]) -> list[Any]:
         """Return the first line said from now on for which `happened`; fails at its end."""
-        assert self.child.stdout is not None
-        for line in self.child.stdout:
+        for line in self.output:
             self.said.append(json.loads(line))
             if happened(self.said[-1]):
                 return self.said[-1]
@@ -212,6 +229,12 @@ class ServiceProcess:
     def signal(self, number: int) -> None:
         os.kill(self.child.pid, number)
 
+    def unblock(self) -> None:
+        """Let a loop go on that was stopped by the signal BLOCK."""
+        assert self.child.stdin is not None
+        self.child.stdin.write("\n")
+        self.child.stdin.flush()
+
     def ended(self, timeout_s: float = 180.0) -> int:
         """Wait for its end and return its code, negative for a signal."""
         out, errors = self.child.communicate(timeout=timeout_s)
@@ -221,6 +244,20 @@ class ServiceProcess:
 
 
 KILLED = -signal.SIGKILL
+
+
+def first_to_step(
+    one: ServiceProcess, two: ServiceProcess
+) -> tuple[ServiceProcess, ServiceProcess]:
+    """Return whoever folds a batch first, and the other one."""
+    while True:
+        both = {process.output: process for process in (one, two)}
+        ready, _, _ = select.select(list(both), [], [], 60)
+        for output in ready:
+            process = both[output]
+            if process.until(lambda said: True)[0] == "stepped":
+                return process, two if process is one else one
+
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])

@@ -1,6 +1,7 @@
 """The gate of the Kafka source, in the orders of events that are rare with a real broker."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from aiokafka import TopicPartition as AioTopicPartition
@@ -100,6 +101,22 @@ async def test_an_assignment_between_poll_and_return_closes_the_gate(
     open_at(source, 2, ORIGIN)
 
     assert values_of(await take(source, 8)) == VALUES[2:]
+
+
+async def test_records_for_a_gate_that_is_newer_than_the_poll_are_fetched_again(
+    source: KafkaSource,
+) -> None:
+    """A poll under way during a rebalance hands out what was fetched after it."""
+    before = {tp: (gate, gate.epoch) for tp, gate in source._gates.items()}
+
+    await source.assign(frozenset(source._gates))
+    open_at(source, 0, ORIGIN)
+    found = replace(await polled(source), gates=before)
+    assert not source._admit(found)
+
+    batches = await take(source, 10)
+    assert values_of(batches) == VALUES
+    assert batches[0].offsets[0] == batches[0].span.start == 0
 
 
 async def test_revoked_partitions_deliver_nothing(source: KafkaSource) -> None:

@@ -280,6 +280,30 @@ async def test_a_zombie_is_fenced_drops_its_work_and_takes_over_again(
     assert accounted(tmp_path) == sorted(every(50, P0) + every(40, P1))
 
 
+@pytest.mark.fault(
+    "F4",
+    how="another owner takes over, then the group takes the partition away",
+    seen="fenced; what is not ours any more is not opened again",
+)
+async def test_a_zombie_that_loses_the_partition_does_not_fence_its_heir(
+    tmp_path: Path,
+) -> None:
+    source = two()
+    zombie = Rig(tmp_path, source, ManualClock())
+    async with zombie.running():
+        await zombie.watch.until(lambda: zombie.watch.stepped_to == {P0: 40, P1: 40})
+        await Rig(tmp_path, two(), ManualClock(), options=TO_END, owner="two").run()
+        await source.rebalance(frozenset({P1}))
+        await zombie.watch.until(lambda: len(zombie.watch.opened_at) == 3)
+        source.produce(P1, traffic(10, first=40))
+        await zombie.watch.until(lambda: zombie.watch.stepped_to[P1] == 50)
+        assert zombie.service.workers.keys() == {P1}
+
+    assert zombie.watch.failures == [("writing", "fenced")] * 2
+    assert log_of(tmp_path)[-1].owner == "two"
+    assert accounted(tmp_path) == sorted(every(40, P0) + every(50, P1))
+
+
 async def test_one_that_is_fenced_again_and_again_gives_up(tmp_path: Path) -> None:
     clock, source = ManualClock(), ScriptedSource({RAZLOG: 1})
     source.produce(P0, traffic(5))
