@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.connectors.object_client import ObjectOptions
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.ports import Failpoint
 from streamproc.core.squash import Housekeeping
 from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import StreamprocError
@@ -54,6 +56,8 @@ class Orders:
     dead_sink: bool = False
     alerts: str = ""
     bucket: dict[str, Any] | None = None
+    sigterm_at: str = ""
+    """`step:n`: send this process a SIGTERM in the middle of the nth time of a step."""
 
 
 class Teller(Watch):
@@ -103,7 +107,23 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-def rig_for(orders: Orders) -> Rig:
+class Interruption:
+    """A failpoint that sends a SIGTERM, and holds its step until the signal was heard."""
+
+    def __init__(self, at: str) -> None:
+        self._step, _, nth = at.partition(":")
+        self._left = int(nth)
+        self.heard = Event()
+
+    def __call__(self, step: str) -> None:
+        self._left -= step == self._step
+        if step == self._step and self._left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert self.heard.wait(30), f"nobody heard a signal at {step}"
+            say("went on", step)
+
+
+def rig_for(orders: Orders, failpoint: Failpoint) -> Rig:
     source = KafkaSource(
         KafkaOptions(
             connection=KafkaConnection(bootstrap_servers=orders.bootstrap_servers),
@@ -138,18 +158,21 @@ def rig_for(orders: Orders) -> Rig:
         ),
         sinks=sinks,
         keeping=Housekeeping(squash_every=4),
-        failpoint=failpoint_from(os.environ),
+        failpoint=failpoint,
         bucket=None if orders.bucket is None else ObjectOptions(**orders.bucket),
         watch=Teller(),
     )
 
 
 async def main(orders: Orders) -> int:
-    rig = rig_for(orders)
+    interruption = Interruption(orders.sigterm_at) if orders.sigterm_at else None
+    rig = rig_for(orders, interruption or failpoint_from(os.environ))
 
     def stop() -> None:
         say("stopping")
         rig.service.stop()
+        if interruption is not None:
+            interruption.heard.set()
 
     with stop_on_signals(stop):
         try:
@@ -162,18 +185,24 @@ async def main(orders: Orders) -> int:
 
 
 class ServiceProcess:
-    """A child that runs the service; killed at the end if it still lives."""
+    """A child that runs the service; killed at the end if it still lives.
 
-    def __init__(self, orders: Orders, failpoint: str = "") -> None:
+    `prefix` is a command that runs the child, as `setpriv` does.
+    """
+
+    def __init__(
+        self, orders: Orders, failpoint: str = "", prefix: Sequence[str] = ()
+    ) -> None:
         self._orders = orders
         self._failpoint = failpoint
+        self._prefix = prefix
         self._child: subprocess.Popen[str] | None = None
         self.said: list[list[Any]] = []
 
     def __enter__(self) -> Self:
         environment = {**os.environ, VARIABLE: self._failpoint}
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.service_process",
+            [*self._prefix, sys.executable, "-m", "tests.support.service_process",
              json.dumps(asdict(self._orders))],
             cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
