@@ -177,10 +177,14 @@ class LocalStore:
         return "a second create is refused; links, locks and fsync work"
 
     def close(self) -> None:
-        """Remove the scratch folder and let go of its lock; safe twice."""
+        """Remove the scratch folder and let go of its lock; safe twice.
+
+        What cannot be removed stays for the next `self_test`: no fault, and it must not hide one.
+        """
         if self._lock is None:
             return
-        local_files.remove_tree(Path(self._root, self._scratch))
+        with contextlib.suppress(OSError):
+            local_files.remove_tree(Path(self._root, self._scratch))
         os.close(self._lock)
         self._lock = None
 
@@ -188,7 +192,11 @@ class LocalStore:
 
     def _require_room(self) -> None:
         """Refuse to stage before the disk is full to the brim, and until it is clearly not."""
-        found = os.statvfs(self._root)
+        try:
+            found = os.statvfs(self._root)
+        except OSError as error:
+            msg = f"{self._root}: {error.strerror}"
+            raise StoreFault(msg) from error
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         most, part = _ROOM_FROM if self._full else _FULL_BELOW
         needed = min(most, size // part)

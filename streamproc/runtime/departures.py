@@ -109,7 +109,12 @@ class Departures:
         if worker.unsent():
             noting = asyncio.create_task(self.delivered(worker))
             self._noting.add(noting)
-            noting.add_done_callback(self._noting.discard)
+            noting.add_done_callback(self._noted)
+
+    def _noted(self, noting: "asyncio.Task[None]") -> None:
+        """Forget what has ended well or was given up; a fault is kept for `hinted` to raise."""
+        if noting.cancelled() or noting.exception() is None:
+            self._noting.discard(noting)
 
     def owned(self, worker: PartitionWorker) -> None:
         """Send again what the log does not know to have left."""
@@ -158,10 +163,10 @@ class Departures:
         await asyncio.gather(*(box.drained() for box in self._boxes.values()))
 
     async def hinted(self) -> None:
-        """Wait a while for hints under way.
+        """Wait a while for hints and notes under way.
 
         Raises:
-            Exception: what a hint raised that is neither a refusal nor a timeout.
+            Exception: what one raised that is neither a refusal nor a timeout.
         """
         under_way = self._under_way
         if under_way:

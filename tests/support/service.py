@@ -258,6 +258,8 @@ class Rig:
     owner: str = "one"
     keeping: Housekeeping = HOUSEKEEPING
     formats: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Callable[[], Decoder] | None = None
+    """Makes the decoder of every topic; the format's, without options, where it is None."""
 
     watch: Watch = field(default_factory=Watch)
     also: Sequence[Observer] = ()
@@ -296,6 +298,8 @@ class Rig:
         )
 
     def _decoder(self, topic: str) -> Decoder:
+        if self.decoder is not None:
+            return self.decoder()
         return make_decoder(self.formats.get(topic, "json"))
 
     def make_worker(self, origin: TopicPartition, topic_id: str) -> PartitionWorker:

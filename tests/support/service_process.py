@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -23,6 +24,7 @@ from streamproc.connectors.kafka_settings import KafkaConnection, KafkaOptions
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.connectors.object_client import ObjectOptions
 from streamproc.core.flush import FlushPolicy, SnapshotPolicy
+from streamproc.core.ports import Failpoint
 from streamproc.core.squash import Housekeeping
 from streamproc.core.values import AlertTransition, TopicPartition
 from streamproc.errors import StreamprocError
@@ -58,6 +60,8 @@ class Orders:
     dead_sink: bool = False
     alerts: str = ""
     bucket: dict[str, Any] | None = None
+    sigterm_at: str = ""
+    """`step:n`: send this process a SIGTERM in the middle of the nth time of a step."""
 
 
 class Teller(Watch):
@@ -107,7 +111,23 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-def rig_for(orders: Orders) -> Rig:
+class Interruption:
+    """A failpoint that sends a SIGTERM, and holds its step until the signal was heard."""
+
+    def __init__(self, at: str) -> None:
+        self._step, _, nth = at.partition(":")
+        self._left = int(nth)
+        self.heard = Event()
+
+    def __call__(self, step: str) -> None:
+        self._left -= step == self._step
+        if step == self._step and self._left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert self.heard.wait(30), f"nobody heard a signal at {step}"
+            say("went on", step)
+
+
+def rig_for(orders: Orders, failpoint: Failpoint) -> Rig:
     source = KafkaSource(
         KafkaOptions(
             connection=KafkaConnection(bootstrap_servers=orders.bootstrap_servers),
@@ -143,7 +163,7 @@ def rig_for(orders: Orders) -> Rig:
         ),
         sinks=sinks,
         keeping=Housekeeping(squash_every=4),
-        failpoint=failpoint_from(os.environ),
+        failpoint=failpoint,
         bucket=None if orders.bucket is None else ObjectOptions(**orders.bucket),
         watch=Teller(),
     )
@@ -157,12 +177,15 @@ def block() -> None:
 
 
 async def main(orders: Orders) -> int:
-    rig = rig_for(orders)
+    interruption = Interruption(orders.sigterm_at) if orders.sigterm_at else None
+    rig = rig_for(orders, interruption or failpoint_from(os.environ))
     asyncio.get_running_loop().add_signal_handler(BLOCK, block)
 
     def stop() -> None:
         say("stopping")
         rig.service.stop()
+        if interruption is not None:
+            interruption.heard.set()
 
     with stop_on_signals(stop):
         try:
@@ -175,18 +198,24 @@ async def main(orders: Orders) -> int:
 
 
 class ServiceProcess:
-    """A child that runs the service; killed at the end if it still lives."""
+    """A child that runs the service; killed at the end if it still lives.
 
-    def __init__(self, orders: Orders, failpoint: str = "") -> None:
+    `prefix` is a command that runs the child, as `setpriv` does.
+    """
+
+    def __init__(
+        self, orders: Orders, failpoint: str = "", prefix: Sequence[str] = ()
+    ) -> None:
         self._orders = orders
         self._failpoint = failpoint
+        self._prefix = prefix
         self._child: subprocess.Popen[str] | None = None
         self.said: list[list[Any]] = []
 
     def __enter__(self) -> Self:
         environment = {**os.environ, VARIABLE: self._failpoint}
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.service_process",
+            [*self._prefix, sys.executable, "-m", "tests.support.service_process",
              json.dumps(asdict(self._orders))],
             cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -206,3 +206,27 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StoreFault, match="file"):
         LocalStore(tmp_path / "file")
+
+
+def test_a_store_whose_folder_cannot_be_cleared_up_closes_and_the_next_one_clears_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(local_files, "remove_tree", lambda _: _refuse(errno.EROFS))
+        store.close()
+    following = LocalStore(tmp_path)
+
+    following.self_test()
+
+    assert len(list((tmp_path / local_store.SCRATCH).iterdir())) == 1
+    following.close()
+
+
+def test_a_root_that_is_gone_is_a_fault_of_the_store(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: _refuse(errno.EACCES))
+
+    with pytest.raises(StoreFault, match="root: Permission denied"):
+        store.stage("staging/1-a/x", _fill)

@@ -8,6 +8,7 @@ import pytest
 from streamproc.core.chain import Genesis
 from streamproc.core.flush import FlushPolicy
 from streamproc.core.values import TopicPartition
+from streamproc.errors import StoreFault
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
@@ -393,3 +394,28 @@ async def test_without_a_sink_nothing_is_owed(tmp_path: Path) -> None:
 
     assert log_of(tmp_path)[1].outbox
     assert not worker.unsent()
+
+
+async def test_a_store_that_fails_while_it_is_noted_what_has_left_ends_the_service(
+    tmp_path: Path,
+) -> None:
+    """Nobody waits for a note; a fault of it comes out at the end at the latest."""
+    options = ServiceOptions(until_end=True)
+    source = source_with(
+        reading(0, 50.0), *[reading(n, 1.0) for n in range(1, 20)], cut=1
+    )
+    rig = Rig(tmp_path, source, ManualClock(), flush=EACH, options=options)
+    replace, refused = rig.store.replace, [False]
+
+    def refuse_the_first_note(path: str, data: bytes) -> None:
+        if path.endswith("/sent") and not refused[0]:
+            refused[0] = True
+            msg = "no note can be taken"
+            raise StoreFault(msg)
+        replace(path, data)
+
+    rig.store.replace = refuse_the_first_note  # type: ignore[method-assign]
+    with pytest.raises(StoreFault, match="no note can be taken"):
+        await rig.run()
+
+    assert alert_rows(tmp_path)

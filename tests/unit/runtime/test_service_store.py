@@ -12,7 +12,9 @@ from streamproc.runtime.writes import RETRY_S, SLOW_US
 from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
 from streamproc.testing.troubled_store import TroubledStore
+from tests.support.failpoints import verified_logs
 from tests.support.service import (
+    ANGE,
     RAZLOG,
     ROOMY,
     Rig,
@@ -321,3 +323,39 @@ async def test_what_was_fetched_beyond_its_share_is_given_back_and_fetched_again
     assert sought == [0, 40]
     assert accounted(tmp_path) == every(60, P0)
     assert nothing_is_doubled(tmp_path)
+
+
+@pytest.mark.fault(
+    "F39",
+    how="one city floods while the store stalls",
+    seen="it may fill three quarters of the buffers, the other city is read on",
+)
+async def test_a_flood_leaves_room_for_the_others_while_a_store_stalls(
+    tmp_path: Path,
+) -> None:
+    flood, quiet = P0, TopicPartition(ANGE, 0)
+    records = ScriptedSource({RAZLOG: 1, ANGE: 1}, records_max=40)
+    buffer = BufferPolicy(bytes_max=64 * 1024)
+    options = ServiceOptions(
+        buffer=buffer, bytes_max=128 * 1024, weights={"razlog": 1, "ange": 1}
+    )
+    rig = TroubledRig(tmp_path, records, ManualClock(), flush=ROOMY, options=options)
+    async with rig.running():
+        await rig.watch.until(lambda: len(rig.service.workers) == 2)
+        rig.troubled.stall()
+        records.produce(flood, traffic(2000))
+        async with asyncio.timeout(30):
+            while flood not in rig.service._intake_of._paused:  # noqa: ASYNC110  (nobody tells)
+                await asyncio.sleep(0)
+        folded = rig.watch.stepped_to[flood]
+        records.produce(quiet, traffic(40))
+        await rig.watch.until_at(quiet, 40)
+        assert rig.watch.stepped_to[flood] == folded < 2000
+        rig.troubled.go_on()
+        await rig.watch.until_at(flood, 2000)
+
+    wanted = [(flood.source, n) for n in range(2000)]
+    assert accounted(tmp_path) == sorted(
+        wanted + [(quiet.source, n) for n in range(40)]
+    )
+    verified_logs(tmp_path)
