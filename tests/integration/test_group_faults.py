@@ -51,6 +51,7 @@ async def test_a_member_whose_loop_was_blocked_beyond_its_session_doubles_nothin
                 max_rate=100.0,
                 rows_max=10**9,
                 age_us_max=3_000_000,
+                again_max=0,  # it tries to commit what it held, and is fenced
                 instance_id=owner if static else None,
             )
         )

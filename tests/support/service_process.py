@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -32,7 +32,7 @@ from streamproc.runtime.failpoint import VARIABLE, failpoint_from
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.runtime.signals import stop_on_signals
 from streamproc.runtime.worker import Committed, PartitionWorker
-from tests.support.service import Rig, Watch, definition
+from tests.support.service import WAIT_S, Rig, Watch, definition
 
 CHECKOUT = Path(__file__).parents[2]
 BLOCK = signal.SIGUSR1
@@ -51,6 +51,7 @@ class Orders:
     close: bool = False
     rows_max: int = 40
     age_us_max: int = 10**15
+    again_max: int = FlushPolicy().again_max
     snapshot_rows: int = 10**12
     records_max: int = 50
     max_rate: float | None = None
@@ -152,7 +153,7 @@ def rig_for(orders: Orders, failpoint: Failpoint) -> Rig:
         SystemClock(),
         owner=orders.owner,
         definition=definition(topic_cities=tuple((t, "razlog") for t in orders.topics)),
-        flush=FlushPolicy(orders.rows_max, 10**12, orders.age_us_max),
+        flush=FlushPolicy(orders.rows_max, 10**12, orders.age_us_max, orders.again_max),
         snapshot=SnapshotPolicy(orders.snapshot_rows, 10**15),
         options=ServiceOptions(
             until_end=orders.until_end,
@@ -242,12 +243,20 @@ class ServiceProcess:
         return self.child.stdout
 
     def until(self, happened: Callable[[list[Any]], bool]) -> list[Any]:
-        """Return the first line said from now on for which `happened`; fails at its end."""
-        for line in self.output:
-            self.said.append(json.loads(line))
-            if happened(self.said[-1]):
-                return self.said[-1]
-        self.child.wait()
+        """Return the first line said from now on for which `happened`; fails at its end.
+
+        One that does not say it in time is killed.
+        """
+        patience = Timer(WAIT_S, self.child.kill)
+        patience.start()
+        try:
+            for line in self.output:
+                self.said.append(json.loads(line))
+                if happened(self.said[-1]):
+                    return self.said[-1]
+            self.child.wait()
+        finally:
+            patience.cancel()
         msg = f"ended ({self.child.returncode}) with {self.said[-3:]}: {self._errors()}"
         raise AssertionError(msg)
 
