@@ -159,9 +159,9 @@ async def test_of_two_processes_with_one_instance_id_the_older_one_ends(
 @pytest.mark.parametrize(
     "error",
     [
-        pytest.param(22, id="ILLEGAL_GENERATION"),
+        pytest.param(22, id="ILLEGAL_GENERATION", marks=pytest.mark.long),
         pytest.param(25, id="UNKNOWN_MEMBER_ID"),
-        pytest.param(27, id="REBALANCE_IN_PROGRESS"),
+        pytest.param(27, id="REBALANCE_IN_PROGRESS", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.fault(
