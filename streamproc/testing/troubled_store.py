@@ -16,6 +16,7 @@ class TroubledStore:
         full: while True whatever needs room raises `StoreFull`; records, too.
         deaf: so many of the next creates are done, and then raise `Unreachable`.
         calls: operations that were asked for, refused ones included.
+        deleted: the paths whose deletion was asked for.
     """
 
     def __init__(self, store: Store) -> None:
@@ -26,6 +27,7 @@ class TroubledStore:
         self.full = False
         self.deaf = 0
         self.calls = 0
+        self.deleted: list[str] = []
 
     def stall(self) -> None:
         """Let every operation from now on take until `go_on`."""
@@ -87,5 +89,6 @@ class TroubledStore:
 
     def delete(self, path: str) -> None:
         """See the port."""
+        self.deleted.append(path)
         self._enter(needs_room=False)
         self._store.delete(path)

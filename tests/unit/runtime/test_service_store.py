@@ -1,11 +1,18 @@
 """A store that falls silent, stalls, runs full or loses answers: intake pauses and goes on by itself."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
-from streamproc.core.flush import BufferPolicy, FlushPolicy, FlushReason
+from streamproc.core.flush import (
+    BufferPolicy,
+    FlushPolicy,
+    FlushReason,
+    SnapshotPolicy,
+)
+from streamproc.core.squash import Housekeeping
 from streamproc.core.values import TopicPartition
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.runtime.writes import RETRY_S, SLOW_US
@@ -359,3 +366,26 @@ async def test_a_flood_leaves_room_for_the_others_while_a_store_stalls(
         wanted + [(quiet.source, n) for n in range(40)]
     )
     verified_logs(tmp_path)
+
+
+async def test_a_service_deletes_nothing_but_its_own_leftovers(tmp_path: Path) -> None:
+    """Below `staging`, `snap`, `log` and `archive` of its job: a role may forbid all else."""
+    gone: list[str] = []
+    for lap in range(4):
+        rig = TroubledRig(
+            tmp_path,
+            source(2, 40 * (lap + 1)),
+            ManualClock(),
+            flush=EACH,
+            snapshot=SnapshotPolicy(rows_max=20),
+            keeping=Housekeeping(squash_every=4),
+            options=TO_END,
+            owner=f"owner {lap}",
+        )
+        await rig.run()
+        gone += rig.troubled.deleted
+
+    allowed = re.compile(r"_streamproc/test/[^/]+/\d+/(staging|snap|log|archive)/.+")
+    kinds = {found[1] for path in gone if (found := allowed.fullmatch(path))}
+    assert not [path for path in gone if not allowed.fullmatch(path)]
+    assert kinds >= {"staging", "snap", "log"}
