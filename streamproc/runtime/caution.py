@@ -3,12 +3,13 @@
 Theory of operation. A record that makes native code crash ends the process before anything is
 committed; the next owner reads it again and ends as well, and so from worker to worker. What all
 of them leave is the record of their opening. Where three owners in a row leave nothing else, the
-third lets a child process decode first (`core.ports.Trial`), up to the end the partition had when
-it was opened: what killed the others lies before that. Records a child does not survive go to
-quarantine as `crashed`; all else is decoded here, as ever.
+third lets a child process decode first (`core.ports.Trial`). What killed the others lies before
+the end the partition had when it was opened, and no further on than an owner reads between two
+commits; so far it goes. Records a child does not survive go to quarantine as `crashed`; all else
+is decoded here, as ever.
 
-Owners that had nothing to do leave the same trace. Then either nothing waits to be read, or some
-of it is decoded once more than needed.
+Owners that had nothing to do, or were too short-lived, leave the same trace. Then either nothing
+waits to be read, or some of it is decoded once more than needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +30,10 @@ from streamproc.runtime.worker import PartitionWorker
 
 OWNERS: Final = 3
 """So many owners that have done nothing, the newest among them, make it careful."""
+
+REACH: Final = 4_000_000
+"""Offsets that are read carefully at most: two spans of the default `flush_rows`, as one may be
+written while the next is folded. What lies further on has its three starts after that."""
 
 _DETAIL: Final = "a process that decoded this record crashed, or never came to an end"
 
@@ -55,12 +60,12 @@ class Caution:
         quick = self._make is None or worker.openings < OWNERS
         if quick or worker.position >= end:
             return
-        self._until[worker.origin] = end
+        until = self._until[worker.origin] = min(end, worker.position + REACH)
         self._observer.failed(
             "processing",
             "careful",
             f"{worker.origin.source}: {worker.openings} owners in a row have ended without "
-            f"progress at offset {worker.position}; a child process decodes first up to {end}",
+            f"progress at offset {worker.position}; a child process decodes first up to {until}",
         )
 
     def decoder(self, worker: PartitionWorker, usual: Decoder) -> Decoder:

@@ -10,6 +10,7 @@ from streamproc.codecs.select import make_decoder
 from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder
 from streamproc.core.values import Reason, Records, TopicPartition
+from streamproc.runtime import caution
 from streamproc.runtime.caution import CarefulDecoder
 from streamproc.runtime.parts import ServiceOptions, ServiceParts
 from streamproc.testing.clock import ManualClock
@@ -122,6 +123,19 @@ async def test_it_is_read_as_ever_again_from_the_end_it_had_when_it_was_opened(
         await rig.watch.until_at(P0, 65)
 
     assert [(trial.closed, trial.tried) for trial in rig.trials] == [(True, 60)]
+
+
+async def test_only_so_much_is_read_carefully_as_an_owner_reads_between_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        await crashed(tmp_path)
+    monkeypatch.setattr(caution, "REACH", 30)
+    rig = CrashingRig(tmp_path, source(), ManualClock(), options=TO_END)
+
+    await rig.run()
+
+    assert [(trial.closed, trial.tried) for trial in rig.trials] == [(True, 30)]
 
 
 async def test_owners_that_had_nothing_to_read_make_nobody_careful(
