@@ -286,7 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--partitions", type=int, default=64)
     parser.add_argument("--series", type=int, default=1_000_000)
     parser.add_argument("--mode", choices=(*MODES, "all"), default="all")
-    parser.add_argument("--flush-age", default="60s", help="[output] flush_age")
+    parser.add_argument(
+        "--flush-age",
+        default="5s",
+        help="[output] flush_age; each has committed once then",
+    )
     parser.add_argument(
         "--settle", type=float, default=10.0, help="seconds before each"
     )

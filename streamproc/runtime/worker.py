@@ -305,10 +305,15 @@ class PartitionWorker:
 
     @property
     def worth_committing(self) -> bool:
-        """Tell whether a new owner gets further with a commit than by doing it again."""
+        """Tell whether a new owner gets further with a commit than by doing it again.
+
+        Always with the first of an owner: where partitions move all the time, each brings it on.
+        """
         rows, since = self._open.counts.readings, self._rows_since_snapshot
         return self.dirty and (
-            self._options.flush.worth(rows=rows) or self._worth_snapshot(since)
+            self.openings > 0
+            or self._options.flush.worth(rows=rows)
+            or self._worth_snapshot(since)
         )
 
     def due(self) -> FlushReason | None:

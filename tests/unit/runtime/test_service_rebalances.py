@@ -42,53 +42,84 @@ async def test_a_partition_that_comes_back_untouched_is_kept_hot(
     assert len(accounted(tmp_path)) == 90
 
 
-LAZY = replace(ROOMY, again_max=39)
-"""Forty readings are worth a commit, fewer are not."""
+async def commit_first(rig: Rig, source: ScriptedSource) -> None:
+    """Let both partitions read and commit one record."""
+    for origin in (P0, P1):
+        source.produce(origin, [reading(0, 1.0)])
+    await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 1, P1: 1})
+    for worker in list(rig.service.workers.values()):
+        async with rig.service._owner.turn:
+            assert await rig.service._owner.commit(worker, FlushReason.AGE)
+
+
+def more(count: int, first: int = 1) -> list[bytes]:
+    return [reading(step, 1.0) for step in range(first, first + count)]
 
 
 async def test_what_is_done_again_faster_than_committed_is_not_committed_when_it_is_revoked(
     tmp_path: Path,
 ) -> None:
     source = ScriptedSource({RAZLOG: 2}, records_max=10)
-    for origin, count in ((P0, 39), (P1, 41)):
-        source.produce(origin, [reading(step, 1.0) for step in range(count)])
-    rig = Rig(tmp_path, source, ManualClock(), flush=LAZY)
+    lazy = replace(ROOMY, again_max=39)
+    rig = Rig(tmp_path, source, ManualClock(), flush=lazy)
     async with rig.running():
-        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 39, P1: 41})
+        await commit_first(rig, source)
+        source.produce(P0, more(39))
+        source.produce(P1, more(41))
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 42})
         before = dict(rig.service.workers)
         await source.rebalance(BOTH)
         await rig.watch.until(lambda: rig.service.workers.keys() == BOTH)
         assert rig.service.workers == before
-        assert [record.next for record in rig.watch.records] == [41]
-        source.produce(P0, [reading(39, 1.0)])
-        await rig.watch.until(lambda: rig.watch.stepped_to[P0] == 40)
+        assert [record.next for record in rig.watch.records] == [1, 1, 42]
+        source.produce(P0, more(1))
+        await rig.watch.until(lambda: rig.watch.stepped_to[P0] == 41)
 
     assert [(r.kind, r.next) for r in log_of(tmp_path)] == [
         ("genesis", 0),
-        ("commit", 40),
+        ("commit", 1),
+        ("commit", 41),
     ]
-    assert accounted(tmp_path) == sorted(every(40, P0) + every(41, P1))
+    assert accounted(tmp_path) == sorted(every(41, P0) + every(42, P1))
 
 
 async def test_what_was_not_committed_is_void_where_somebody_else_has_gone_on(
     tmp_path: Path,
 ) -> None:
-    lazy = replace(ROOMY, again_max=100)
-    source = two()
-    rig = Rig(tmp_path, source, ManualClock(), flush=lazy)
+    source = ScriptedSource({RAZLOG: 2}, records_max=10)
+    rig = Rig(tmp_path, source, ManualClock(), flush=replace(ROOMY, again_max=100))
     async with rig.running():
+        await commit_first(rig, source)
+        for origin in BOTH:
+            source.produce(origin, more(39))
         await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 40})
         parked = rig.service.workers[P0]
         await source.rebalance(frozenset())
-        assert not rig.watch.records
-        await Rig(tmp_path, two(60), ManualClock(), options=TO_END, owner="two").run()
+        assert [record.next for record in rig.watch.records] == [1, 1]
+        other = ScriptedSource({RAZLOG: 2})
         for origin in BOTH:
-            source.produce(origin, traffic(30, first=40))
+            other.produce(origin, [reading(0, 1.0), *more(59)])
+        await Rig(tmp_path, other, ManualClock(), options=TO_END, owner="two").run()
+        for origin in BOTH:
+            source.produce(origin, more(30, first=40))
         await source.rebalance(BOTH)
         await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 70, P1: 70})
         assert rig.service.workers[P0] is not parked
 
     assert accounted(tmp_path) == every(70, P0, P1)
+
+
+async def test_an_owner_that_has_committed_nothing_yet_does_when_it_is_revoked(
+    tmp_path: Path,
+) -> None:
+    """Else a partition that moves all the time would never get anywhere."""
+    rig = Rig(
+        tmp_path, source := two(5), ManualClock(), flush=replace(ROOMY, again_max=100)
+    )
+    async with rig.running():
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 5, P1: 5})
+        await source.rebalance(frozenset())
+        assert [record.next for record in rig.watch.records] == [5, 5]
 
 
 async def test_what_was_kept_for_later_is_not_given_twice_to_a_worker_that_comes_back(
