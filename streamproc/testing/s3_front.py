@@ -11,6 +11,7 @@ with FaultFront(server.endpoint) as front:
 """
 
 import random
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,17 @@ from urllib.parse import unquote, urlsplit
 _UPSTREAM_S: Final = 60.0
 _DONE: Final = 200
 _REFUSED: Final = 412
+
+
+class _Server(ThreadingHTTPServer):
+    """A client that resets its connection is what faults are about: nothing is said of it."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Fault(Enum):
@@ -157,9 +169,7 @@ class FaultFront:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
         )
