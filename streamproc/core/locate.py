@@ -6,8 +6,9 @@ may have written one anew under a name that was free again. None of them counts.
 checkpoint is found from the newest record backwards, and the log is what follows the record it
 replaces last: of those none is ever deleted before a newer checkpoint is durable.
 
-An owner may squash while we read. A record that was listed and is gone, or a hole where there
-should be none, is therefore looked for once more; found twice, it is corruption.
+An owner may squash while we read. A record that was listed and is gone, a hole where there should
+be none, or one that does not fit (whose name was free again, and was taken by an owner that had
+slept) is therefore looked for once more; found twice, it is corruption.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
             squashed, held = yield from newest_checkpoint(log, numbers)
             chain = Chain(identity, done, sent, squashed)
             yield from _read_tail(log, chain, numbers, squashed, held)
-        except Moved as moved:
+        except (Moved, LogCorrupt) as moved:
             if numbers == seen:
                 raise LogCorrupt(str(moved)) from moved
             seen = numbers

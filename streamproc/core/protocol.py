@@ -332,7 +332,7 @@ class LogSession:
         squasher = self._squasher
         try:
             yield from squasher.collect(self.squashable())
-        except Moved as moved:
+        except (Moved, LogCorrupt) as moved:
             if (yield from self.still_ours()):
                 raise LogCorrupt(str(moved)) from moved
             msg = f"{self.log}: another owner has taken over"
