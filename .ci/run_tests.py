@@ -20,8 +20,9 @@ HALVES = {
         "tests/property",
         "tests/simulation",
         "tests/contracts",
+        "tests/failpoints",
     ),
-    "waiting": ("tests/integration", "tests/failpoints"),
+    "waiting": ("tests/integration",),
 }
 COVERED = "computing"
 

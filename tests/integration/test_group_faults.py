@@ -190,7 +190,9 @@ async def test_offset_commits_that_are_refused_cost_and_double_nothing(
             await fill(connection, topic, 2, 100)
             await until_read(run.watch, 200)
 
-    assert run.watch.failures == [("writing", "offset_hint")] * 2
+    # More than the two where a hint of the other partition was on its way by then.
+    assert set(run.watch.failures) == {("writing", "offset_hint")}
+    assert len(run.watch.failures) >= 2
     assert len(run.watch.commits) > 2
     assert accounted(tmp_path) == all_of(topic, 2, 200)
     logs = verified_logs(tmp_path)
