@@ -43,7 +43,7 @@ class Caution:
 
     Args:
         make: returns a careful decoder for a topic; None where nothing is read carefully.
-        observer: told where it begins and ends.
+        observer: told where it begins.
     """
 
     def __init__(
