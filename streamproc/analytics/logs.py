@@ -16,6 +16,7 @@ from streamproc.core.chain import (
 )
 from streamproc.core.definition import Definition
 from streamproc.core.effects import Read, Steps, T
+from streamproc.core.kept_definitions import kept_definition
 from streamproc.core.locate import LOOKS_MAX, Moved, newest_checkpoint
 from streamproc.core.ports import StoredFile
 from streamproc.core.record import (
@@ -113,16 +114,7 @@ class LogFolder:
 
     def definition(self, sha256: str) -> Definition:
         """Return a definition that a record names. Raises `LogCorrupt`."""
-        path = self.at(f"definitions/{sha256}.json")
-        data = path.read_bytes() if path.is_file() else b""
-        if sha256_hex(data) != sha256:
-            msg = f"{self.folder}/definitions/{sha256}.json: missing or changed"
-            raise LogCorrupt(msg)
-        try:
-            return Definition.from_canonical(data)
-        except ValueError as error:
-            msg = f"{self.folder}: {error}"
-            raise LogCorrupt(msg) from error
+        return self._run(kept_definition(self.folder, sha256))
 
     # --- parts ------------------------------------------------------------------------
 
