@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from streamproc.core.payloads import Payloads
 from streamproc.core.ports import Decoder, WireSchema
 from streamproc.core.values import Records
 from streamproc.errors import WorldError
@@ -28,8 +29,7 @@ PIECE: Final = 1024
 PATIENCE_S: Final = 60.0
 """Starting a child and decoding a piece takes a few seconds where kernels are cached."""
 
-_ENDED: Final = None
-_Message = tuple[int, WireSchema] | Records | None
+_Message = tuple[int, WireSchema] | Records
 
 
 class DecodeTrial:
@@ -135,21 +135,22 @@ def _rows(records: Records, low: int, high: int) -> Records:
         part.origin,
         np.array(part.offsets),
         np.array(part.broker_us),
-        type(part.values).of(list(part.values)),
-        type(part.keys).of(list(part.keys)),
+        Payloads.of(list(part.values)),
+        Payloads.of(list(part.keys)),
         part.span,
         part.headers,
     )
 
 
 def _serve(pipe: "Connection[int, _Message]", make: Callable[[], Decoder]) -> None:
-    """Decode until told to end or nobody asks any more; the child's main function."""
+    """Decode until nobody asks any more; the child's main function."""
     # Who stops the service stops the one that asks us; dead, we would blame a record.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     decoder = make()
     with suppress(EOFError, OSError):
-        while (message := pipe.recv()) is not _ENDED:
+        while True:
+            message = pipe.recv()
             if isinstance(message, Records):
                 decoder.decode(message)
                 pipe.send(len(message))

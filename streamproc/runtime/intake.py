@@ -216,7 +216,7 @@ class Intake:
 
     def _from_backlog(self) -> Sequence[tuple[PartitionWorker, Records]]:
         """Take out what need not wait any more, and drop what is not ours any more."""
-        workers = self._owner.workers
-        mine = [(w, r) for w, r in self._backlog if workers.get(w.origin) is w]
+        self.forget_lost()
+        mine = list(self._backlog)
         self._backlog = deque(x for x in mine if x[0].origin in self._paused)
         return [x for x in mine if x[0].origin not in self._paused]
