@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,24 @@ OFFSET_COMMIT = 8
 VISITS = 8
 
 
+def member_of(
+    kafka: ApacheKafka, root: Path, topic: str
+) -> Callable[..., ServiceProcess]:
+    """Return what makes processes of one new group; it takes the rest of their `Orders`."""
+    address, group = kafka.connection.bootstrap_servers, fresh("group")
+
+    def process(**more: Any) -> ServiceProcess:
+        orders = Orders(
+            *(address, str(root), group, (topic,)),
+            until_end=False,
+            max_rate=100.0,
+            **more,
+        )
+        return ServiceProcess(orders)
+
+    return process
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.fault(
@@ -38,22 +58,14 @@ async def test_a_member_whose_loop_was_blocked_beyond_its_session_doubles_nothin
     static: bool, kafka: ApacheKafka, tmp_path: Path
 ) -> None:
     topic = await topic_with(kafka.connection, "blocked", 1, 400)
-    address, group = kafka.connection.bootstrap_servers, fresh("group")
+    shared = member_of(kafka, tmp_path, topic)
     one, two = (
-        ServiceProcess(
-            Orders(
-                address,
-                str(tmp_path),
-                group,
-                (topic,),
-                owner=owner,
-                until_end=False,
-                max_rate=100.0,
-                rows_max=10**9,
-                age_us_max=3_000_000,
-                again_max=0,  # it tries to commit what it held, and is fenced
-                instance_id=owner if static else None,
-            )
+        shared(
+            owner=owner,
+            rows_max=10**9,
+            age_us_max=3_000_000,
+            again_max=0,  # it tries to commit what it held, and is fenced
+            instance_id=owner if static else None,
         )
         for owner in ("one", "two")
     )
@@ -125,21 +137,9 @@ async def test_of_two_processes_with_one_instance_id_the_older_one_ends(
     kafka: ApacheKafka, tmp_path: Path
 ) -> None:
     topic = await topic_with(kafka.connection, "namesakes", 1, 300)
-    address, group = kafka.connection.bootstrap_servers, fresh("group")
+    shared = member_of(kafka, tmp_path, topic)
     older, newer = (
-        ServiceProcess(
-            Orders(
-                address,
-                str(tmp_path),
-                group,
-                (topic,),
-                owner=owner,
-                until_end=False,
-                max_rate=100.0,
-                age_us_max=1_000_000,
-                instance_id="pod-0",
-            )
-        )
+        shared(owner=owner, age_us_max=1_000_000, instance_id="pod-0")
         for owner in ("older", "newer")
     )
     with older:
