@@ -38,11 +38,10 @@ s3: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python .ci/run_tests.py build
 
-# Minutes to an hour: kill tests, big simulations, long fuzzing, kernels with their indices
+# About two hours, in two processes: kill tests, big simulations, long fuzzing, kernels with their indices
 # checked, real data through Kafka.
 test-long: $(STAMP)
-	@mkdir -p build
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long --junitxml=build/junit-long.xml --durations=25
+	$(BIN)/python .ci/run_tests.py build --long
 
 # Style, types, architecture, security, containers, and that the wheel works.
 lint: $(STAMP)
