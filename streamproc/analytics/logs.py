@@ -57,21 +57,28 @@ class LogFolder:
     def records(self) -> Iterator[LogRecord]:
         """Yield every record since genesis, squashed ones too, while each fits the one before.
 
-        The service may squash meanwhile: what is gone from the log is then in an archive.
+        The service may squash meanwhile: what is gone from the log is then in an archive, and what
+        does not fit is looked for once more (`core.locate` says how it comes).
 
         Raises:
             LogCorrupt: the chain, an archive, a record's identity, or a hint does not fit.
         """
         chain: Chain | None = None
-        n = 0
+        n, doubted = 0, NO_RECORD
         while True:
             squashed, newest = self._look()
             if n > newest:
                 break
             for data, where in self._bytes_from(n, squashed, newest):
-                if chain is None:
-                    chain = self._chain(decode_record(data, where), None)
-                record = chain.append(data, where)
+                try:
+                    if chain is None:
+                        chain = self._chain(decode_record(data, where), None)
+                    record = chain.append(data, where)
+                except LogCorrupt:
+                    if n == doubted:
+                        raise
+                    doubted = n
+                    break
                 # What the service still has to do is not ours; keep the chain small.
                 chain.published(n)
                 chain.sent(n)
@@ -83,16 +90,24 @@ class LogFolder:
     def tail(self) -> "Tail":
         """Return what the newest checkpoint says, and the records it has not replaced.
 
+        A service that commits and squashes meanwhile makes hints newer than our listing, and names
+        free that another owner may take: a fault is one if a second look finds the same.
+
         Raises:
             LogCorrupt: one that must be there is missing.
         """
+        doubted: str | None = None
         for _ in range(LOOKS_MAX):
             squashed, newest = self._look()
             first = 0 if squashed is None else squashed.through + 1
             read = [self._read(n) for n in range(first, newest + 1)]
             found = [data for data in read if data is not None]
-            if len(found) == len(read):
-                return self._tail(squashed, found)
+            if len(found) < len(read):
+                continue
+            tail = self._tail(squashed, found)
+            if tail.fault is None or tail.fault == doubted:
+                return tail
+            doubted = tail.fault
         msg = f"{self.folder}: changes faster than it can be read"
         raise LogCorrupt(msg)
 

@@ -1,13 +1,12 @@
 """A bucket read like a folder: every answer is the one `pathlib` gives of the same files."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from streamproc.analytics.roots import BucketPath, in_order, root_path
-from streamproc.core.ports import StoredFile
 from streamproc.errors import InputError
+from tests.support.listed_folder import FolderAsBucket
 
 FILES = (
     "properties.parquet",
@@ -20,40 +19,6 @@ FILES = (
     "_streamproc/job/t-id/1/log/0.json",
     "_streamproc/job/t-id/1/staging/2-x/00000-readings.parquet",
 )
-
-
-class FolderAsBucket:
-    """What a bucket's listings say of files that lie in a folder."""
-
-    url = "s3://bucket/prefix"
-    reader_options: Mapping[str, str] = {}
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def _all(self) -> Iterator[StoredFile]:
-        for path in sorted(self._folder.rglob("*")):
-            if path.is_file():
-                name = path.relative_to(self._folder).as_posix()
-                yield StoredFile(name, path.stat().st_size)
-
-    def list(self, folder: str) -> Sequence[StoredFile]:
-        start = f"{folder}/" if folder else ""
-        return [file for file in self._all() if file.path.startswith(start)]
-
-    def children(self, folder: str) -> tuple[Sequence[str], Sequence[StoredFile]]:
-        start = f"{folder}/" if folder else ""
-        below = [(file, file.path[len(start) :]) for file in self.list(folder)]
-        folders = {start + rest.split("/")[0] for _, rest in below if "/" in rest}
-        return sorted(folders), [file for file, rest in below if "/" not in rest]
-
-    def size(self, path: str) -> int | None:
-        file = self._folder / path
-        return file.stat().st_size if file.is_file() else None
-
-    def read(self, path: str) -> bytes | None:
-        file = self._folder / path
-        return file.read_bytes() if file.is_file() else None
 
 
 @pytest.fixture

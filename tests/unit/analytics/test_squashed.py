@@ -8,10 +8,12 @@ import pytest
 
 from streamproc.analytics.inspect import PartitionSummary, inspect
 from streamproc.analytics.logs import find_logs
+from streamproc.analytics.roots import BucketPath
 from streamproc.analytics.verify import verify
 from streamproc.core.chain import Draft
 from streamproc.core.squash import Housekeeping
 from streamproc.errors import LogCorrupt
+from tests.support.listed_folder import BusyBucket
 from tests.support.tables import Town, emission, reading, town
 
 COMMITS = 40
@@ -82,6 +84,49 @@ def test_records_go_on_where_the_service_squashes_meanwhile(tmp_path: Path) -> N
     assert [r.n for r in seen] == list(range(len(seen)))
     assert seen[-1].next == COMMITS + 60
     assert here.next == COMMITS
+
+
+def _committed(root: Path, squash_every: int) -> None:
+    again = town(root, keeping=Housekeeping(squash_every))
+    for n in range(10):
+        again.commit(emission([reading(COMMITS + n)]), records=1, snapshot=True)
+
+
+def test_a_commit_between_listing_and_hints_is_no_damage(root: Path) -> None:
+    busy = BusyBucket(root, "/published", lambda: _committed(root, 10_000))
+    (log,) = find_logs(BucketPath(busy))
+
+    tail = log.tail()
+
+    assert tail.fault is None
+    assert tail.records[-1].next == COMMITS + 10
+
+
+def test_a_squashed_name_that_another_owner_took_is_no_damage(root: Path) -> None:
+    genesis, oldest, *_ = sorted((root / HOME / "log").iterdir())
+    stranger = genesis.read_bytes()
+
+    def taken() -> None:
+        _committed(root, 2)
+        assert not oldest.exists()
+        oldest.write_bytes(stranger)
+
+    (log,) = find_logs(BucketPath(BusyBucket(root, oldest.name, taken)))
+
+    records = list(log.records())
+
+    assert records[-1].next == COMMITS + 10
+    assert oldest.read_bytes() == stranger
+
+
+def test_a_record_that_does_not_fit_twice_is_damage(root: Path) -> None:
+    (log,) = find_logs(root)
+    genesis, *_, newest = sorted((root / HOME / "log").iterdir())
+    newest.write_bytes(genesis.read_bytes())
+
+    assert newest.name in str(log.tail().fault)
+    with pytest.raises(LogCorrupt, match=newest.name):
+        list(log.records())
 
 
 def test_files_that_squashed_records_name_are_verified(root: Path) -> None:
