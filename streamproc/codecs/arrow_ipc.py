@@ -195,6 +195,8 @@ class ArrowIpc:
             value = _doubles(self._required(batch, "value"))
             quality = _qualities(self._column(batch, "quality"), len(value))
         except _FAULTS as error:
+            if isinstance(error, MemoryError):
+                _have_memory()
             raise Refused(Reason.MALFORMED, f"no Arrow stream: {error}") from error
         return _Table(row, names, time, value, quality, flags)
 
@@ -270,6 +272,15 @@ class ArrowIpc:
         if unit_ns < UNIT_NS["us"]:
             return ticks // UNIT_NS["us"], flags
         return ticks * (unit_ns // UNIT_NS["us"]), flags
+
+
+def _have_memory() -> None:
+    """Tell a record that asks for more than any may from a process that has none left.
+
+    Raises:
+        MemoryError: there is no room for the largest record that is read.
+    """
+    bytearray(CONTENT_BYTES_MAX)
 
 
 def _without_nulls(column: "pa.Array[Any]", what: str) -> None:

@@ -75,7 +75,6 @@ class Caution:
             return usual
         if worker.position >= until:
             del self._until[worker.origin]
-            self._close_idle()
             return usual
         topic = worker.origin.topic
         if topic not in self._of:
@@ -83,12 +82,17 @@ class Caution:
             self._of[topic] = self._make(topic)
         return self._of[topic]
 
+    def lost(self, origin: TopicPartition) -> None:
+        """Take note of a partition that is not ours any more."""
+        self._until.pop(origin, None)
+
     def close(self) -> None:
         """End what decodes carefully."""
         self._until.clear()
-        self._close_idle()
+        self.close_idle()
 
-    def _close_idle(self) -> None:
+    def close_idle(self) -> None:
+        """End what no partition needs any more; never while something is being decoded."""
         for topic in self._of.keys() - {origin.topic for origin in self._until}:
             self._of.pop(topic).close()
 

@@ -163,6 +163,7 @@ class Ownership:
         del self.workers[worker.origin]
         self.writes.give_up(worker.origin)
         self._departures.lost(worker.origin)
+        self.caution.lost(worker.origin)
         self._observer.released(worker.origin)
 
     # --- opening ----------------------------------------------------------------------

@@ -129,6 +129,7 @@ class Service:
     async def _intake(self) -> None:
         while not self._stopping.is_set():
             self._intake_of.forget_lost()
+            self._owner.caution.close_idle()
             self._owner.open_fresh()
             await self._commit_what_waited()
             for worker, records in await self._read():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from streamproc.codecs import arrow_ipc
 from streamproc.codecs.arrow_ipc import ArrowIpc
 from streamproc.codecs.arrow_layout import ArrowOptions, layout_of
 from streamproc.codecs.columns import Sheet
@@ -277,22 +278,34 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks() -> None:
 
 
 def test_a_compressed_buffer_that_lies_about_its_size_is_refused() -> None:
+    for claimed in (2**40, 2**62, 8008, 8):
+        expected = Reason.TOO_LARGE if claimed > 2**32 else Reason.MALFORMED
+        assert decode(_claiming(claimed)) == [expected]
+
+
+def _claiming(size: int) -> bytes:
+    """Return a compressed stream whose buffers of 8,000 bytes claim another size."""
     count = 1000
-    values = pa.array([float(k % 3) for k in range(count)])
     columns = {
         "device": pa.array(["d"] * count),
         "property": pa.array(["p"] * count),
         "time": pa.array([0] * count),
-        "value": values,
+        "value": pa.array([float(k % 3) for k in range(count)]),
     }
     payload = stream(columns, compression="lz4")
-    size = struct.pack("<q", 8 * count)
-    assert payload.count(size) >= 2
+    true = struct.pack("<q", 8 * count)
+    assert payload.count(true) >= 2
+    return payload.replace(true, struct.pack("<q", size))
 
-    for claimed in (2**40, 2**62, 8 * count + 8, 8):
-        changed = payload.replace(size, struct.pack("<q", claimed))
-        expected = Reason.TOO_LARGE if claimed > 2**32 else Reason.MALFORMED
-        assert decode(changed) == [expected]
+
+def test_memory_that_a_process_has_not_got_is_no_fault_of_a_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # More than any machine has: as if there was none left.
+    monkeypatch.setattr(arrow_ipc, "CONTENT_BYTES_MAX", 2**62)
+
+    with pytest.raises(MemoryError):
+        decode(_claiming(2**60))
 
 
 def test_more_rows_than_the_content_has_room_for_are_refused() -> None:

@@ -27,7 +27,7 @@ from tests.support.service import (
 )
 from tests.support.wire import records_of
 
-P0 = TopicPartition(RAZLOG, 0)
+P0, P1 = TopicPartition(RAZLOG, 0), TopicPartition(RAZLOG, 1)
 TO_END = ServiceOptions(until_end=True)
 POISON = reading(0, 1.0, "poison")
 
@@ -67,8 +67,8 @@ class Crashing:
         return self._decoder.decode(records)
 
 
-def source(count: int = 60) -> ScriptedSource:
-    made = ScriptedSource({RAZLOG: 1}, records_max=10)
+def source(count: int = 60, partitions: int = 1) -> ScriptedSource:
+    made = ScriptedSource({RAZLOG: partitions}, records_max=10)
     values = traffic(count)
     values[25] = POISON
     made.produce(P0, values)
@@ -123,6 +123,24 @@ async def test_it_is_read_as_ever_again_from_the_end_it_had_when_it_was_opened(
         await rig.watch.until_at(P0, 65)
 
     assert [(trial.closed, trial.tried) for trial in rig.trials] == [(True, 60)]
+
+
+async def test_a_partition_that_is_taken_away_leaves_no_trial_behind(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        await crashed(tmp_path)
+    two = source(partitions=2)
+    rig = CrashingRig(tmp_path, two, ManualClock(), options=ServiceOptions())
+    async with rig.running():
+        await rig.watch.until_at(P0, 60)
+        assert [trial.closed for trial in rig.trials] == [False]
+
+        await two.rebalance(frozenset({P1}))
+        two.produce(P1, traffic(5))
+        await rig.watch.until_at(P1, 5)
+
+        assert [trial.closed for trial in rig.trials] == [True]
 
 
 async def test_only_so_much_is_read_carefully_as_an_owner_reads_between_commits(
