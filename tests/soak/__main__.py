@@ -1,19 +1,20 @@
 """`python -m tests.soak`: workers under an even load for hours; what they hold must not grow.
 
-Workers and traffic are those of `tests.chaos`, without faults. Every few seconds memory,
-descriptors and threads of each worker, and what lies in staging, are noted; over the second
-half a line is fitted to each. Flat means: by the line, an hour adds less than a tenth of what
-there is on average, or less than a few pieces. Exit code 0: all are flat, and all was read.
+Workers and traffic are those of `tests.chaos`, without faults; with `--bulk` the workers do what
+`bench.endtoend --profile full` does, under as many readings as half of the machine can bear.
+Every few seconds memory, descriptors and threads of each worker, and what lies in staging, are
+noted; over the second half a line is fitted to each. Flat means: by the line, an hour adds less
+than a tenth of what there is on average, or less than a few pieces. Exit code 0: all are flat,
+and all was read.
 """
 
 import argparse
 import asyncio
 import json
-import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -21,64 +22,15 @@ import psutil
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_produce import KafkaProduce
 from streamproc.testing.kafka_broker import ApacheKafka
-from tests.chaos.generator import Generator, end_offsets
-from tests.chaos.run import TOPICS, reaches
-from tests.chaos.setting import ALERTS, PARTITIONS, configuration
-from tests.chaos.stores import LocalRoot
+from tests.chaos.generator import end_offsets
+from tests.chaos.run import reaches
 from tests.chaos.workers import Workers
-from tests.oracle.folder import Folder
+from tests.oracle.folder import Folder, LocalFolder
+from tests.soak.lines import Line, Samples
+from tests.soak.scenes import Bulk, Mixed, Scene
 from tests.support.real_data import CHECKOUT
 
 LAG_S = 120.0
-SHARE_MAX = 0.10
-FEW: Mapping[str, float] = {
-    "rss": 16 << 20,
-    "descriptors": 3,
-    "threads": 2,
-    "staging": 4 << 20,
-}
-"""What an hour may add whatever the average is: bytes, or pieces."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line fitted to one measure: `hourly` is its slope."""
-
-    name: str
-    mean: float
-    hourly: float
-    allowed: float
-
-    @property
-    def flat(self) -> bool:
-        return self.hourly <= self.allowed
-
-
-@dataclass
-class Samples:
-    """Measures by name, each a list of (seconds, value)."""
-
-    of: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-
-    def add(self, seconds: float, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.of.setdefault(name, []).append((seconds, value))
-
-    def lines(self) -> list[Line]:
-        """Fit the second half of each."""
-        return [fitted(name, of[len(of) // 2 :]) for name, of in self.of.items()]
-
-
-def fitted(name: str, points: Sequence[tuple[float, float]]) -> Line:
-    """Return the line of least squares; `name` ends with one of `FEW`."""
-    n = len(points)
-    mean_x = sum(x for x, _ in points) / n
-    mean_y = sum(y for _, y in points) / n
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    common = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    slope = common / spread if spread else 0.0
-    allowed = max(FEW[name.rpartition(" ")[2]], SHARE_MAX * mean_y)
-    return Line(name, mean_y, slope * 3600, allowed)
 
 
 def measured(processes: Mapping[int, psutil.Process]) -> dict[str, float]:
@@ -110,14 +62,23 @@ class Plan:
 
     minutes: float
     workers: int
-    rate: float
     every_s: float
     folder: Path
+    scene: Scene
 
 
-async def soak(plan: Plan) -> tuple[list[Line], list[str]]:
-    """Run; return the lines and what went wrong."""
-    plan.folder.mkdir(parents=True)
+@dataclass(frozen=True)
+class Outcome:
+    """What was seen. `cpu` has processor-seconds a second: of the workers, of the machine."""
+
+    lines: Sequence[Line]
+    cpu: Mapping[str, float]
+    records: int
+    faults: Sequence[str]
+
+
+async def soak(plan: Plan) -> Outcome:
+    """Run; return what was seen, and what went wrong."""
     broker = ApacheKafka(plan.folder / "kafka")
     await asyncio.to_thread(broker.start)
     try:
@@ -126,48 +87,58 @@ async def soak(plan: Plan) -> tuple[list[Line], list[str]]:
         await asyncio.to_thread(broker.stop)
 
 
-async def _soak(plan: Plan, broker: ApacheKafka) -> tuple[list[Line], list[str]]:
+async def _soak(plan: Plan, broker: ApacheKafka) -> Outcome:
+    scene, folder = plan.scene, LocalFolder(plan.folder / "root")
     async with KafkaProduce(broker.connection) as produce:
-        await produce.create_topics(TOPICS, PARTITIONS)
-        await produce.create_topics([ALERTS], 1)
-    store = LocalRoot(plan.folder / "root")
+        await scene.create_topics(produce)
     config = plan.folder / "soak.toml"
-    text = configuration(broker.bootstrap_servers, store.output())
+    text = scene.configuration(broker, plan.folder / "root")
     config.write_text(text, encoding="utf-8")
     workers = Workers(config, plan.folder, plan.workers)
-    generator = Generator(
-        broker.bootstrap_servers, random.Random(0), plan.rate, keeps=False
-    )
-    faults: list[str] = []
     workers.start_all()
-    generator.start()
     try:
-        samples = await _sampled(plan, workers, store.folder())
-        await asyncio.to_thread(generator.stop)
-        ends = await asyncio.to_thread(end_offsets, broker.bootstrap_servers, TOPICS)
-        if not await reaches(store.folder(), ends, LAG_S):
+        scene.start(broker, plan.minutes * 60)
+        samples, cpu = await _sampled(plan, workers, folder)
+        faults = await asyncio.to_thread(scene.stop)
+        ends = await asyncio.to_thread(
+            end_offsets, broker.bootstrap_servers, scene.topics
+        )
+        if not await reaches(folder, ends, LAG_S):
             faults.append(f"not everything was read {LAG_S} s after")
         codes = await asyncio.gather(*map(workers.terminate, range(workers.count)))
         faults += [f"a worker ended with {code}" for code in codes if code]
     finally:
-        generator.stop()
+        scene.stop()
         workers.close()
-    return samples.lines(), faults
+    return Outcome(samples.lines(), cpu, sum(ends.values()), faults)
 
 
-async def _sampled(plan: Plan, workers: Workers, folder: Folder) -> Samples:
+async def _sampled(
+    plan: Plan, workers: Workers, folder: Folder
+) -> tuple[Samples, Mapping[str, float]]:
     clock, samples = SystemClock(), Samples()
-    began = clock.monotonic_us()
+    began, before = clock.monotonic_us(), _busy_s(workers)
     while (seconds := (clock.monotonic_us() - began) / 1e6) < plan.minutes * 60:
         values = await asyncio.to_thread(measured, workers.processes())
         values["staging"] = await asyncio.to_thread(staged, folder)
         samples.add(seconds, values)
         await asyncio.sleep(plan.every_s)
-    return samples
+    after = _busy_s(workers)
+    return samples, {name: (after[name] - before[name]) / seconds for name in after}
 
 
-def main() -> int:
-    """Run as told, print the lines and the verdict."""
+def _busy_s(workers: Workers) -> dict[str, float]:
+    """Return the processor-seconds that the workers, and all of the machine, have used."""
+    each = [process.cpu_times() for process in workers.processes().values()]
+    machine = psutil.cpu_times()
+    return {
+        "workers": sum(times.user + times.system for times in each),
+        "machine": sum(machine) - machine.idle - machine.iowait,
+    }
+
+
+def given(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what is asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak",
         description=__doc__,
@@ -176,24 +147,46 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rate", type=float, default=5_000.0, help="records a second")
+    parser.add_argument("--bulk", action="store_true", help="whole batches of readings")
+    parser.add_argument("--devices", type=int, default=100_000, help="with --bulk")
     parser.add_argument("--every", type=float, default=5.0, help="seconds, of a look")
-    given = parser.parse_args()
-    folder = CHECKOUT / "build" / "soak"
+    parser.add_argument("--folder", type=Path, default=CHECKOUT / "build" / "soak")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as told, print the lines and the verdict."""
+    told = given(arguments)
+    folder: Path = told.folder
     shutil.rmtree(folder, ignore_errors=True)
-    plan = Plan(given.minutes, given.workers, given.rate, given.every, folder)
-    lines, faults = asyncio.run(soak(plan))
-    told = [asdict(line) | {"flat": line.flat} for line in lines]
-    text = json.dumps({"minutes": given.minutes, "rate": given.rate, "lines": told})
+    folder.mkdir(parents=True)
+    scene = Bulk(told.rate, told.devices, folder) if told.bulk else Mixed(told.rate)
+    plan = Plan(told.minutes, told.workers, told.every, folder, scene)
+    outcome = asyncio.run(soak(plan))
+    summary = {
+        "asked": {name: str(value) for name, value in vars(told).items()},
+        "cpu": outcome.cpu,
+        "records": outcome.records,
+        "lines": [asdict(line) | {"flat": line.flat} for line in outcome.lines],
+        "faults": outcome.faults,
+    }
+    text = json.dumps(summary, indent=1)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    for line in lines:
-        verdict = "flat" if line.flat else "GROWS"
-        sys.stdout.write(
-            f"{line.name:24} mean {line.mean:15,.1f}  an hour {line.hourly:+15,.1f}"
-            f"  allowed {line.allowed:15,.1f}  {verdict}\n"
-        )
-    for fault in faults:
-        sys.stdout.write(f"FAULT  {fault}\n")
-    return 1 if faults or not all(line.flat for line in lines) else 0
+    sys.stdout.write(_told(outcome))
+    flat = all(line.flat for line in outcome.lines)
+    return 1 if outcome.faults or not flat else 0
+
+
+def _told(outcome: Outcome) -> str:
+    lines = [
+        f"{line.name:24} mean {line.mean:15,.1f}  an hour {line.hourly:+15,.1f}"
+        f"  allowed {line.allowed:15,.1f}  {'flat' if line.flat else 'GROWS'}"
+        for line in outcome.lines
+    ]
+    cpu = ", ".join(f"{name} {share:.2f}" for name, share in outcome.cpu.items())
+    lines.append(f"{outcome.records:,} records; processors busy: {cpu}")
+    lines += [f"FAULT  {fault}" for fault in outcome.faults]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tests.chaos.setting import FACTS, configuration, local_output
 from tests.chaos.traffic import Traffic
 from tests.oracle.folder import Away, LocalFolder
 from tests.oracle.watcher import Watcher
-from tests.soak import Samples, fitted
+from tests.soak.lines import Samples, fitted
 from tests.support.configs import settings
 
 NOW_US = 1_772_400_000_000_000

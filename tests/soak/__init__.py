@@ -1,0 +1,1 @@
+"""Workers under an even load for hours."""
