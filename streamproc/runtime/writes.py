@@ -5,6 +5,11 @@ giving up would cost the state and gain nothing. Meanwhile the partition is not 
 so what is held stays bounded, while the event loop goes on and with it the membership. The
 observer is told once when a partition begins to wait for the store, also where a call just takes
 very long, and once when it goes on.
+
+Before anything is written the broker is asked whether the topic is still the one the log is of.
+Offsets of a topic that was deleted and created anew may be valid in the new one, and aiokafka,
+which knows topics by their names, reads on. Whoever asks after the last record was read, and
+before the commit, can never commit such records. A broker that does not tell holds up nothing.
 """
 
 import asyncio
@@ -12,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamproc.core.values import TopicPartition
-from streamproc.errors import StreamprocError, Unreachable
+from streamproc.errors import StreamprocError, Unreachable, WorldError
 from streamproc.runtime.compute import Compute
+from streamproc.runtime.opening import refuse_recreated
 from streamproc.runtime.parts import ServiceParts
 from streamproc.runtime.sleeping import cancel_all, sleep_unless
 from streamproc.runtime.worker import Committed, Frozen, PartitionWorker
@@ -23,6 +29,9 @@ RETRY_S = (1.0, 2.0, 5.0, 10.0)
 
 SLOW_US = 10_000_000
 """A write that takes longer is reported: the store may never answer."""
+
+ASK_S = 2.0
+"""So long the broker may take to tell the topic's id."""
 
 
 @dataclass(slots=True)
@@ -38,7 +47,7 @@ class Writes:
     """What is being written. Every method belongs to the event loop.
 
     Args:
-        parts: clock and observer are used.
+        parts: source, clock and observer are used.
         writing: the thread in which logs are written.
         keeps: tells whether a worker stays the owner's; only then is it tried again.
     """
@@ -49,6 +58,7 @@ class Writes:
         writing: Compute,
         keeps: Callable[[PartitionWorker], bool],
     ) -> None:
+        self._source = parts.source
         self._clock = parts.clock
         self._observer = parts.observer
         self._writing = writing
@@ -103,6 +113,7 @@ class Writes:
         tries = 0
         while True:
             try:
+                await self._refuse_recreated(worker)
                 return await self._writing(worker.write, frozen)
             except Unreachable as error:
                 if not self._keeps(worker):
@@ -113,6 +124,16 @@ class Writes:
                 if not self._keeps(worker):
                     raise
             tries += 1
+
+    async def _refuse_recreated(self, worker: PartitionWorker) -> None:
+        topic, known = worker.origin.topic, worker.head.topic_id
+        try:
+            async with asyncio.timeout(ASK_S):
+                found = await self._source.topic_id(topic)
+        except (WorldError, TimeoutError):
+            return
+        if found != known:
+            refuse_recreated(topic, found, [known])
 
     # --- how things stand -------------------------------------------------------------
 

@@ -22,6 +22,9 @@ from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.core.values import TopicPartition
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.support.kafka import fresh
+from tests.support.service import accounted
+from tests.support.service_kafka import all_of, fill, topic_with
+from tests.support.service_process import BLOCK, Orders, ServiceProcess
 
 CONFIG = """
 [job]
@@ -168,11 +171,7 @@ async def test_a_topic_created_anew_is_refused_until_it_is_accepted(desk: Desk) 
     assert (await desk.run()).code == 0
     async with KafkaAdmin(desk.kafka.connection) as admin:
         old = await admin.topic_id(desk.topic)
-        await admin.delete_topics([desk.topic])
-        while desk.topic in await admin.topics():
-            pass
-        await admin.create_topics([desk.topic], 1)
-        await admin.wait_for_topics([desk.topic])
+        await recreate(admin, desk.topic)
         new = await admin.topic_id(desk.topic)
     desk.sent = 0
     await desk.produce(50)
@@ -192,6 +191,51 @@ async def test_a_topic_created_anew_is_refused_until_it_is_accepted(desk: Desk) 
     assert ended.code == 0, ended.errors
     assert desk.offsets() == sorted([*range(20), *range(50)])
     assert (await desk.inspected())["verification"]["findings"] == []
+
+
+@pytest.mark.fault(
+    "F20",
+    how="deleted, created and filled on Apache Kafka while the process does nothing",
+    seen="nothing of the new topic is committed; the process ends and says why",
+)
+async def test_a_running_service_does_not_read_on_in_a_topic_created_anew(
+    kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    topic = await topic_with(kafka.connection, "anew", 1, 20)
+    orders = Orders(
+        kafka.bootstrap_servers,
+        str(tmp_path),
+        fresh("group"),
+        (topic,),
+        until_end=False,
+        age_us_max=1_000_000,
+        session_timeout_s=30,
+    )
+    with ServiceProcess(orders) as service:
+        await asyncio.to_thread(
+            service.until, lambda said: said[0] == "committed" and said[3] == 20
+        )
+        service.signal(BLOCK)
+        await asyncio.to_thread(service.until, lambda said: said[0] == "blocked")
+        async with KafkaAdmin(kafka.connection) as admin:
+            await recreate(admin, topic)
+        await fill(kafka.connection, topic, 1, 50)
+        service.unblock()
+        code = await asyncio.to_thread(service.ended)
+
+    assert code == 1
+    assert f"{topic} was deleted and created anew" in service.errors
+    assert ["stepped", f"{topic}/0", 50] in service.said
+    assert accounted(tmp_path) == all_of(topic, 1, 20)
+
+
+async def recreate(admin: KafkaAdmin, topic: str) -> None:
+    """Delete a topic and create it with one partition, which other records may fill."""
+    await admin.delete_topics([topic])
+    while topic in await admin.topics():
+        pass
+    await admin.create_topics([topic], 1)
+    await admin.wait_for_topics([topic])
 
 
 @pytest.mark.parametrize("offset", [0, 7, 10_000])

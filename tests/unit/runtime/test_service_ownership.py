@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from streamproc.core.flush import FlushReason
 from streamproc.core.ports import Bounds, StartAt
 from streamproc.core.values import TopicPartition
 from streamproc.errors import (
@@ -17,7 +18,7 @@ from streamproc.runtime.opening import Start
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.clock import ManualClock
 from streamproc.testing.scripted_source import ScriptedSource
-from tests.support.partitions import EACH, P0, P1, TO_END, every, no_genesis, two
+from tests.support.partitions import BOTH, EACH, P0, P1, TO_END, every, no_genesis, two
 from tests.support.service import (
     ANGE,
     RAZLOG,
@@ -140,6 +141,44 @@ async def test_a_topic_whose_last_record_differs_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(SourceMismatch, match="not the one that was consumed"):
         await Rig(tmp_path, other, ManualClock(), options=TO_END).run()
+
+    assert accounted(tmp_path) == every(40, P0, P1)
+
+
+@pytest.mark.fault(
+    "F20",
+    how="deleted, created and written beyond our position while it is read",
+    seen="nothing of the new topic is committed; the partition stops",
+)
+async def test_what_was_read_of_a_topic_created_anew_meanwhile_is_not_committed(
+    tmp_path: Path,
+) -> None:
+    source = two()
+    rig = Rig(tmp_path, source, ManualClock())
+    async with rig.running() as task:
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 40})
+        for worker in list(rig.service.workers.values()):
+            async with rig.service._owner.turn:
+                assert await rig.service._owner.commit(worker, FlushReason.AGE)
+        source.recreate(RAZLOG)
+        for origin in BOTH:
+            source.produce(origin, traffic(60))
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 60, P1: 60})
+        rig.service.stop()
+        with pytest.raises(SourceMismatch, match=f"{RAZLOG}-2.*{RAZLOG}-1"):
+            await task
+
+    assert accounted(tmp_path) == every(40, P0, P1)
+
+
+async def test_a_broker_that_does_not_tell_the_topic_s_id_holds_up_no_commit(
+    tmp_path: Path,
+) -> None:
+    source = two()
+    rig = Rig(tmp_path, source, ManualClock())
+    async with rig.running():
+        await rig.watch.until(lambda: rig.watch.stepped_to == {P0: 40, P1: 40})
+        source.unreachable = True
 
     assert accounted(tmp_path) == every(40, P0, P1)
 
