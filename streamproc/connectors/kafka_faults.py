@@ -53,6 +53,12 @@ async def fault_of(
     if isinstance(error, GroupAuthorizationFailedError):
         return forbidden(user, "group", options.group, JOINING)
     details = "; ".join(str(fact) for fact in error.args) or "no details"
+    if options.instance_id is not None and "UnknownError" in details:
+        # aiokafka does not know FENCED_INSTANCE_ID, the answer to a member replaced while it joins.
+        details += (
+            f"; another process of group {options.group} may have joined with our "
+            f"instance_id {options.instance_id!r}: every process needs one of its own"
+        )
     return WorldError(f"Kafka: {type(error).__name__}: {details}")
 
 

@@ -21,9 +21,10 @@ from streamproc.connectors.kafka_admin import KafkaAdmin
 from streamproc.connectors.kafka_produce import KafkaProduce, Message
 from streamproc.core.values import TopicPartition
 from streamproc.testing.kafka_broker import ApacheKafka
+from tests.support.failpoints import fill
 from tests.support.kafka import fresh
 from tests.support.service import accounted
-from tests.support.service_kafka import all_of, fill, topic_with
+from tests.support.service_kafka import all_of, topic_with
 from tests.support.service_process import BLOCK, Orders, ServiceProcess
 
 CONFIG = """

@@ -353,3 +353,36 @@ async def test_asking_for_the_id_of_a_missing_topic_is_refused(
     async with KafkaAdmin(kafka.connection) as admin:
         with pytest.raises(WorldError, match="no-such-topic"):
             await admin.topic_id("no-such-topic")
+
+
+class Holding(Recorder):
+    """Takes its time over a revocation: whoever wants to join has to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = asyncio.Event()
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        await super().revoked(partitions)
+        await self.may_go_on.wait()
+
+
+async def test_a_process_that_is_replaced_while_it_joins_says_why(
+    kafka: ApacheKafka,
+) -> None:
+    place, group = await create(kafka, fresh("twins"), 3), fresh("group")
+    of_group = {"topics": (place.topic,), "group": group}
+    twin = {**of_group, "instance_id": "twin"}
+    listener = Holding()
+    async with (
+        KafkaAdmin(kafka.connection) as admin,
+        reading(kafka, listener, **of_group) as slow,
+    ):
+        await until_assigned(slow, listener)
+        async with reading(kafka, Recorder(), **twin) as older:
+            while "twin" not in await admin.static_members(group):
+                pass
+            async with reading(kafka, Recorder(), **twin):
+                with pytest.raises(WorldError, match="our instance_id 'twin'"):
+                    await take(older, 1)
+                listener.may_go_on.set()
