@@ -6,7 +6,7 @@ checked in this order: city and device, property, unit, event time (1700..2200, 
 `future_us` and `past_us` against broker time), value, device cap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -47,17 +47,49 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class _Refused:
+    """What a message says of the reading that had a record refused."""
+
+    device: str
+    kind: str
+    unit: str
+    event_us: int
+    broker_us: int
+
+    @property
+    def ahead_s(self) -> float:
+        return (self.event_us - self.broker_us) / 1e6
+
+
+_DETAILS: Mapping[int, Callable[[_Refused], str]] = {
+    kernels.UNKNOWN_CITY: lambda r: (
+        f"device {r.device!r}: the topic belongs to no city"
+    ),
+    kernels.UNKNOWN_DEVICE: lambda r: f"device {r.device!r} is not on the device list",
+    kernels.UNKNOWN_PROPERTY: lambda r: f"property {r.kind!r} is not declared",
+    kernels.UNKNOWN_UNIT: lambda r: f"unit {r.unit!r} is not declared for {r.kind!r}",
+    kernels.BAD_TIME: lambda r: f"event time {r.event_us} us is outside 1700..2200",
+    kernels.FUTURE: lambda r: f"event time is {r.ahead_s:.3f} s ahead of broker time",
+    kernels.PAST: lambda r: f"event time is {-r.ahead_s:.3f} s behind broker time",
+    kernels.BAD_VALUE: lambda r: (
+        f"value of {r.kind!r} is not finite in its canonical unit"
+    ),
+}
+"""What depends on the reading alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Column:
     """A dictionary column: codes by row, -1 where null, and the names by code."""
 
     codes: I4
     names: pa.StringArray
 
-    def name(self, row: int) -> str:
-        """Return the name of a row, empty where null."""
-        code = int(self.codes[row])
-        name: Any = self.names[code].as_py() if code >= 0 else ""
-        return str(name)
+    def named(self, rows: I4) -> list[str]:
+        """Return the names of rows, empty where null."""
+        codes = self.codes[rows]
+        found = self.names.take(pa.array(codes, pa.int32(), mask=codes < 0))
+        return [name or "" for name in found.to_pylist()]
 
 
 def dictionary_column(column: Column) -> _Column:
@@ -227,42 +259,34 @@ class Resolver:
         columns: tuple[_Column, _Column, _Column],
         records: Records,
     ) -> list[Reject]:
-        found = []
-        for row, fault, reading in zip(
-            *(part[:count].tolist() for part in rejected), strict=True
-        ):
-            detail = self._detail(fault, reading, rows, columns, records, row)
-            found.append(Reject(row, _REASONS[fault], detail))
-        return found
+        record, fault, reading = (part[:count] for part in rejected)
+        refused = map(
+            _Refused,
+            *(column.named(reading) for column in columns),
+            rows.event[reading].tolist(),
+            records.broker_us[record].tolist(),
+        )
+        ordinals = rows.ordinal[reading].tolist()
+        return [
+            Reject(
+                row, _REASONS[code], f"reading {ordinal}: {self._detail(code, what)}"
+            )
+            for row, code, ordinal, what in zip(
+                record.tolist(), fault.tolist(), ordinals, refused, strict=True
+            )
+        ]
 
-    def _detail(
-        self,
-        fault: int,
-        reading: int,
-        rows: kernels.Decoded,
-        columns: tuple[_Column, _Column, _Column],
-        records: Records,
-        row: int,
-    ) -> str:
-        device, kind, unit = (column.name(reading) for column in columns)
-        ahead_s = (int(rows.event[reading]) - int(records.broker_us[row])) / 1e6
-        where = f"reading {int(rows.ordinal[reading])}"
-        listed = self._listed.get(device)
-        texts = {
-            kernels.UNKNOWN_CITY: f"device {device!r}: the topic belongs to no city",
-            kernels.UNKNOWN_DEVICE: f"device {device!r} is not on the device list",
-            kernels.OTHER_CITY: f"device {device!r} is registered under "
-            f"{listed.city if listed else ''!r}, the topic belongs to {self.topic_city!r}",
-            kernels.UNKNOWN_PROPERTY: f"property {kind!r} is not declared",
-            kernels.UNKNOWN_UNIT: f"unit {unit!r} is not declared for {kind!r}",
-            kernels.BAD_TIME: f"event time {int(rows.event[reading])} us is outside 1700..2200",
-            kernels.FUTURE: f"event time is {ahead_s:.3f} s ahead of broker time",
-            kernels.PAST: f"event time is {-ahead_s:.3f} s behind broker time",
-            kernels.BAD_VALUE: f"value of {kind!r} is not finite in its canonical unit",
-            kernels.DEVICE_CAP: f"device {device!r} is one more than "
-            f"devices_max = {self._limits.devices_max}",
-        }
-        return f"{where}: {texts[fault]}"
+    def _detail(self, fault: int, refused: _Refused) -> str:
+        if fault == kernels.OTHER_CITY:
+            listed = self._listed[refused.device].city
+            return (
+                f"device {refused.device!r} is registered under {listed!r}, "
+                f"the topic belongs to {self.topic_city!r}"
+            )
+        if fault == kernels.DEVICE_CAP:
+            most = self._limits.devices_max
+            return f"device {refused.device!r} is one more than devices_max = {most}"
+        return _DETAILS[fault](refused)
 
 
 def _plain(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -30,22 +30,27 @@ from tests.support.readings import Reading, Record, batch_of
 
 
 @pytest.mark.parametrize(
-    ("reading", "reason"),
+    ("reading", "reason", "detail"),
     [
-        (Reading("d", "noise", T0, 1.0), Reason.UNKNOWN_PROPERTY),
-        (Reading("d", "pm10", T0, 1.0, unit="mg/m3"), Reason.UNKNOWN_UNIT),
-        (Reading("d", "temp", T0, 1.0, unit="ug/m3"), Reason.UNKNOWN_UNIT),
-        (Reading("d", "pm10", -9 * 10**15, 1.0), Reason.BAD_TIME),
-        (Reading("d", "pm10", 8 * 10**15, 1.0), Reason.BAD_TIME),
-        (Reading("d", "pm10", T0 + 300 * S + 1, 1.0), Reason.FUTURE),
-        (Reading("d", "pm10", T0 - DAY - 1, 1.0), Reason.PAST),
-        (Reading("d", "pm10", T0, float("inf")), Reason.BAD_VALUE),
-        (Reading("d", "pm10", T0, float("nan")), Reason.BAD_VALUE),
-        (Reading("stray", "pm10", T0, 1.0), Reason.UNKNOWN_DEVICE),
+        (Reading("d", "noise", T0, 1.0), Reason.UNKNOWN_PROPERTY, "property 'noise' is not declared"),
+        (Reading("d", "pm10", T0, 1.0, unit="mg/m3"), Reason.UNKNOWN_UNIT, "unit 'mg/m3' is not declared for 'pm10'"),
+        (Reading("d", "temp", T0, 1.0, unit="ug/m3"), Reason.UNKNOWN_UNIT, "unit 'ug/m3' is not declared for 'temp'"),
+        (Reading("d", "pm10", -9 * 10**15, 1.0), Reason.BAD_TIME, "event time -9000000000000000 us is outside 1700..2200"),
+        (Reading("d", "pm10", 8 * 10**15, 1.0), Reason.BAD_TIME, "event time 8000000000000000 us is outside 1700..2200"),
+        (Reading("d", "pm10", T0 + 301 * S, 1.0), Reason.FUTURE, "event time is 301.000 s ahead of broker time"),
+        (Reading("d", "pm10", T0 + 300 * S + 1, 1.0), Reason.FUTURE, "event time is 300.000 s ahead of broker time"),
+        (Reading("d", "pm10", T0 - DAY - S, 1.0), Reason.PAST, "event time is 86401.000 s behind broker time"),
+        (Reading("d", "pm10", T0 - DAY - 1, 1.0), Reason.PAST, "event time is 86400.000 s behind broker time"),
+        (Reading("d", "pm10", T0, float("inf")), Reason.BAD_VALUE, "value of 'pm10' is not finite in its canonical unit"),
+        (Reading("d", "pm10", T0, float("nan")), Reason.BAD_VALUE, "value of 'pm10' is not finite in its canonical unit"),
+        (
+            Reading("stray", "pm10", T0, 1.0), Reason.UNKNOWN_DEVICE,
+            "device 'stray' is registered under 'ange', the topic belongs to 'razlog'",
+        ),
     ],
-)
+)  # fmt: skip
 def test_one_bad_reading_puts_its_whole_record_into_quarantine(
-    reading: Reading, reason: Reason
+    reading: Reading, reason: Reason, detail: str
 ) -> None:
     definition = replace(BASE, past_us=DAY, devices=(DeviceSpec("ange", "stray"),))
     processor = processor_of(definition)
@@ -60,7 +65,7 @@ def test_one_bad_reading_puts_its_whole_record_into_quarantine(
     assert values(emission.quarantine, "reason") == [reason.value]
     assert values(emission.quarantine, "offset") == [7]
     assert values(emission.quarantine, "payload") == [b"bad"]
-    assert values(emission.quarantine, "detail")[0].startswith("reading 1: ")
+    assert values(emission.quarantine, "detail") == [f"reading 1: {detail}"]
     assert values(emission.readings, "offset") == [8]
     assert processor.series_count == 1
     assert processor.watermarks == {"razlog": T0}
@@ -124,6 +129,8 @@ def test_a_topic_without_city_places_readings_by_the_device_list() -> None:
     assert values(emission.readings, "city") == ["ange", "razlog"]
     assert values(emission.quarantine, "city") == ["_unknown"]
     assert values(emission.quarantine, "reason") == ["unknown_device"]
+    (detail,) = values(emission.quarantine, "detail")
+    assert detail == "reading 0: device 'stray' is not on the device list"
     assert processor.watermarks == {"ange": T0, "razlog": T0}
 
 
@@ -131,6 +138,8 @@ def test_without_any_device_list_such_a_record_has_an_unknown_city() -> None:
     emission = step(processor_of(topic="shared"), one(1, T0))
 
     assert values(emission.quarantine, "reason") == ["unknown_city"]
+    (detail,) = values(emission.quarantine, "detail")
+    assert detail == "reading 0: device 'd': the topic belongs to no city"
 
 
 def test_units_are_converted_calibrated_and_flagged() -> None:
@@ -181,6 +190,10 @@ def test_the_device_cap_counts_devices_and_a_refused_record_none() -> None:
 
     assert values(emission.quarantine, "offset") == [1, 4]
     assert set(values(emission.quarantine, "reason")) == {"device_cap"}
+    assert values(emission.quarantine, "detail") == [
+        "reading 2: device 'c' is one more than devices_max = 2",
+        "reading 0: device 'z' is one more than devices_max = 2",
+    ]
     assert values(emission.readings, "device") == ["x", "y", "x"]
 
 
