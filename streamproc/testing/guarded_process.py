@@ -5,9 +5,12 @@ kills the process.
 """
 
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from streamproc.connectors.clock import SystemClock
 
@@ -43,6 +46,13 @@ class GuardedProcess:
             start_new_session=True,
         )
 
+    def stop(self, limit_s: float) -> None:
+        """Send SIGTERM, and SIGKILL if that takes too long."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(limit_s)
+        self.kill()
+
     def kill(self) -> None:
         """Send SIGKILL to both and wait for them."""
         self.process.kill()
@@ -51,6 +61,30 @@ class GuardedProcess:
         self._guard.kill()
         self._guard.wait()
         self._guard.stdin.close()
+
+
+class Server(ABC):
+    """What is started, and stopped at the end of its context."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start and return once it answers."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop in order. Safe twice."""
 
 
 def answers(

@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -30,7 +29,7 @@ from confluent_kafka.admin import AdminClient
 import streamproc
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaSecurity
 from streamproc.errors import WorldError
-from streamproc.testing.guarded_process import GuardedProcess, answers
+from streamproc.testing.guarded_process import GuardedProcess, Server, answers
 
 VERSION: Final = "4.4.0"
 
@@ -176,7 +175,7 @@ def format_storage(
         raise KafkaUnavailable(msg)
 
 
-class ApacheKafka:
+class ApacheKafka(Server):
     """One node with its data below `folder`; as a context manager it is stopped at the end.
 
     Blocking: call it from tests' fixtures, or through `asyncio.to_thread`.
@@ -204,18 +203,6 @@ class ApacheKafka:
         self._port = 0
         self._front_port = 0
         self._running: GuardedProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def bootstrap_servers(self) -> str:
@@ -272,11 +259,9 @@ class ApacheKafka:
 
     def stop(self) -> None:
         """Stop in order, by SIGTERM; by SIGKILL if that takes too long. Safe twice."""
-        if self._running is not None:
-            self._running.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._running.process.wait(STOP_S)
-        self.kill()
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop(STOP_S)
 
     def kill(self) -> None:
         """Send SIGKILL; the data stays. Safe twice."""

@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import TimeoutExpired
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # typed, but they export nothing
@@ -34,7 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # typed, but t
 )
 
 from streamproc.connectors.kafka_settings import KafkaConnection, KafkaSecurity
-from streamproc.testing.guarded_process import GuardedProcess, answers
+from streamproc.testing.guarded_process import GuardedProcess, Server, answers
 from streamproc.testing.kafka_broker import (
     LOG4J,
     STOP_S,
@@ -121,7 +119,7 @@ class _Node:
     running: GuardedProcess | None = None
 
 
-class KafkaCluster:
+class KafkaCluster(Server):
     """One or three nodes with their data below `folder`; stopped at the end of the context.
 
     Blocking: call it from tests' fixtures, or through `asyncio.to_thread`. Each node's
@@ -141,18 +139,6 @@ class KafkaCluster:
         self._nodes = {n: _Node(folder / f"node-{n}") for n in range(1, nodes + 1)}
         self._classpath = ""
         self._client: AdminClient | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     # --- how to reach it ----------------------------------------------------------------
 
@@ -208,13 +194,18 @@ class KafkaCluster:
 
     def stop(self) -> None:
         """Stop in order, by SIGTERM; by SIGKILL what takes too long. Safe twice."""
-        running = [node.running for node in self._nodes.values() if node.running]
-        for process in running:
-            process.process.terminate()
-        for process in running:
-            with suppress(TimeoutExpired):
-                process.process.wait(STOP_S)
-        self.kill(*self._nodes)
+        for node in self._nodes.values():
+            if node.running is not None:
+                node.running.process.terminate()
+        for number in self._nodes:
+            self.stop_node(number)
+
+    def stop_node(self, number: int) -> None:
+        """Stop one node in order, by SIGKILL if that takes too long. Safe twice."""
+        node = self._nodes[number]
+        running, node.running = node.running, None
+        if running is not None:
+            running.stop(STOP_S)
 
     def kill(self, *numbers: int) -> None:
         """Send SIGKILL to nodes; their data stays. Safe twice."""
@@ -238,10 +229,7 @@ class KafkaCluster:
         """Stop one node in order, start it again, and wait until it is in sync."""
         node = self._nodes[number]
         assert node.running is not None, "not started"
-        node.running.process.terminate()
-        with suppress(TimeoutExpired):
-            node.running.process.wait(STOP_S)
-        self.kill(number)
+        self.stop_node(number)
         self.start_node(number)
         self.wait_until_complete()
 

@@ -21,13 +21,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import streamproc
 from streamproc.connectors.object_client import ObjectOptions
 from streamproc.errors import WorldError
-from streamproc.testing.guarded_process import GuardedProcess, answers
+from streamproc.testing.guarded_process import GuardedProcess, Server, answers
 
 VERSION: Final = "1.8.0"
 ACCESS_KEY: Final = "streamproc-test"
@@ -83,7 +82,7 @@ def _build(go: str, folder: Path) -> None:
         Path(fresh, "versitygw").replace(folder / "versitygw")
 
 
-class S3Server:
+class S3Server(Server):
     """One server with its buckets below `folder`; a context manager stops it at the end.
 
     Blocking. `folder/s3.log` keeps what the server said. The data outlives `kill`.
@@ -93,18 +92,6 @@ class S3Server:
         self._folder = folder
         self._port = port or 0
         self._running: GuardedProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def endpoint(self) -> str:
@@ -157,11 +144,9 @@ class S3Server:
 
     def stop(self) -> None:
         """Stop in order; by SIGKILL if that takes too long. Safe twice."""
-        if self._running is not None:
-            self._running.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._running.process.wait(_STOP_S)
-        self.kill()
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop(_STOP_S)
 
     def kill(self) -> None:
         """Send SIGKILL; the data stays. Safe twice."""
