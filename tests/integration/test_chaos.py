@@ -1,4 +1,4 @@
-"""A minute of chaos: the program itself, as it is run for hours before a release."""
+"""Minutes of chaos and soak: the programs themselves, as they are run for hours before a release."""
 
 import json
 import subprocess
@@ -71,3 +71,27 @@ def test_minutes_of_a_bad_network_lose_and_double_nothing(tmp_path: Path) -> Non
 
     # Each kind once a round; a slow machine may not come to the end of one.
     assert len(summary["faults"]) > len(kinds)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "load",
+    [["--rate", "500"], ["--bulk", "--rate", "20000", "--devices", "20000"]],
+    ids=["mixed", "bulk"],
+)
+def test_a_soak_of_a_minute_reads_everything(tmp_path: Path, load: list[str]) -> None:
+    """Whether anything grows takes an hour to tell."""
+    folder = tmp_path / "soak"
+    program = [sys.executable, "-m", "tests.soak", "--minutes", "1", "--every", "2"]
+    subprocess.run(
+        [*program, *load, "--folder", str(folder)],
+        cwd=CHECKOUT,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["faults"] == []
+    assert summary["records"] > 10_000
+    assert 0 < summary["cpu"]["workers"] < summary["cpu"]["machine"]
+    assert len(summary["lines"]) == 2 * 3 + 1
