@@ -113,6 +113,12 @@ def run(root: Path, minutes: int) -> None:
     list(opened(rig))
 
 
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are counted here; to wait until half a million are durable would take an hour."""
+    monkeypatch.setattr("streamproc.connectors.local_store.os.fsync", lambda _: None)
+
+
 def counted(root: Path) -> tuple[int, Counter[str]]:
     """Return visible files, and rows by dataset."""
     rows: Counter[str] = Counter()
