@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 Watermark = Literal["city", "device"]
@@ -105,7 +106,7 @@ class DeviceSpec:
     offset: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Definition:
     """Everything the processor's answers depend on.
 
@@ -142,7 +143,12 @@ class Definition:
         ).encode()
 
     def sha256(self) -> str:
-        """Return the hex digest that `config` records carry."""
+        """Return the hex digest that `config` records carry; computed once."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        # Each file carries it, and 100,000 devices take more than a second.
         return hashlib.sha256(self.canonical()).hexdigest()
 
     @classmethod

@@ -173,14 +173,14 @@ class PartitionWorker:
         self._position = head.next
         self._fingerprint = head.fingerprint
         self._inputs = head.inputs
-        self._restore(head)
+        same = head.definition == definition.sha256()
+        self._restore(
+            head, definition if same else self._log.definition(head.definition)
+        )
         self._open = OpenSpan(start=head.next)
-        if head.definition == definition.sha256():
-            return None
-        return self._reconfigure(definition)
+        return None if same else self._reconfigure(definition)
 
-    def _restore(self, head: LogRecord) -> None:
-        definition = self._log.definition(head.definition)
+    def _restore(self, head: LogRecord, definition: Definition) -> None:
         zones = self._zones(definition)
         self._begin(definition)
         now_us = self._clock.monotonic_us()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -380,12 +381,10 @@ def test_a_restored_engine_goes_on_under_changed_rules_and_cities() -> None:
     scene = Scene(HIGH, GONE)
     (fired,) = scene.read(1000, 51.0)
     fresh = RuleSpec("fresh", "pm10", None, "value > 1", None, 0, "w")
-    after = Definition(
-        **{
-            **{f: getattr(definition(), f) for f in Definition.__slots__},
-            "rules": (fresh, HIGH),
-            "cities": (CitySpec("razlog", "R", "UTC"), CitySpec("nevers", "N", "UTC")),
-        }
+    after = replace(
+        definition(),
+        rules=(fresh, HIGH),
+        cities=(CitySpec("razlog", "R", "UTC"), CitySpec("nevers", "N", "UTC")),
     )
     names = SeriesNames(
         1 - NAMES.city, NAMES.device, NAMES.property, ("razlog", "nevers"),
