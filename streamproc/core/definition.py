@@ -136,20 +136,26 @@ class Definition:
     tzdata: str = ""
 
     def canonical(self) -> bytes:
-        """Return the one JSON text of this definition: sorted keys, no spaces, UTF-8."""
+        """Return the one JSON text of this definition: sorted keys, no spaces, UTF-8.
+
+        Computed once, for 100,000 devices take more than a second.
+        """
+        return self._text
+
+    def sha256(self) -> str:
+        """Return the hex digest that records and files carry."""
+        return self._sha256
+
+    @cached_property
+    def _text(self) -> bytes:
         document: dict[str, Any] = {"state_version": STATE_VERSION, **asdict(self)}
         return json.dumps(
             document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
         ).encode()
 
-    def sha256(self) -> str:
-        """Return the hex digest that `config` records carry; computed once."""
-        return self._sha256
-
     @cached_property
     def _sha256(self) -> str:
-        # Each file carries it, and 100,000 devices take more than a second.
-        return hashlib.sha256(self.canonical()).hexdigest()
+        return hashlib.sha256(self._text).hexdigest()
 
     @classmethod
     def from_canonical(cls, text: bytes) -> Self:

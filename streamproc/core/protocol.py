@@ -136,7 +136,8 @@ class LogSession:
         """Find the log or begin it, finish what is committed, and fence older owners.
 
         `genesis` is asked only where there is no record. The text of `definition` is
-        stored, but an existing log keeps the one it names until a `config` record.
+        stored unless the log names it already: an existing log keeps the one it names until
+        a `config` record.
 
         Raises:
             LogCorrupt: the log does not hold together, or another state version wrote it.
@@ -144,13 +145,15 @@ class LogSession:
             StoreFault: a committed file is missing or differs.
         """
         self._over = "opening failed"
-        yield from keep_definition(self.folder, definition)
+        sha256 = definition.sha256()
         for _ in range(TAKEOVERS_MAX):
             yield from self.locate()
             head = self._chain.head
+            if head is None or head.record.definition != sha256:
+                yield from keep_definition(self.folder, definition)
             if head is None:
                 record = genesis_record(
-                    self.identity, genesis(), definition.sha256(), self._new_attempt()
+                    self.identity, genesis(), sha256, self._new_attempt()
                 )
             else:
                 self._chain.check_refold()

@@ -212,7 +212,7 @@ def test_roll_forward_comes_before_the_takeover_and_publishes_every_file() -> No
         type(effect) for effect in effects if not isinstance(effect, Reached | Read)
     ]
     assert kinds == [
-        Create, List, Publish, Publish, Publish, Settle, Replace, Create, List,
+        List, Publish, Publish, Publish, Settle, Replace, Create, List,
     ]  # fmt: skip
     assert shelf.files[f"{FOLDER}/published"] == b"1\n"
 
