@@ -1,9 +1,9 @@
 """`python -m tests.soak`: workers under an even load for hours; what they hold must not grow.
 
 Workers and traffic are those of `tests.chaos`, without faults; with `--bulk` the workers do what
-`bench.endtoend --profile full` does, under as many readings as half of the machine can bear.
-Every few seconds memory, descriptors and threads of each worker, and what lies in staging, are
-noted; over the second half a line is fitted to each. Flat means: by the line, an hour adds less
+`bench.endtoend --profile full` does, with windows that close several times in half an hour, under
+as many readings as half of the machine can bear. Every few seconds memory, descriptors and threads of each worker, and what lies in staging, are
+noted (`samples.ndjson`); over the second half a line is fitted to each. Flat means: by the line, an hour adds less
 than a tenth of what there is on average, or less than a few pieces. Exit code 0: all are flat,
 and all was read.
 """
@@ -122,9 +122,16 @@ async def _sampled(
         values = await asyncio.to_thread(measured, workers.processes())
         values["staging"] = await asyncio.to_thread(staged, folder)
         samples.add(seconds, values)
+        line = json.dumps({"seconds": seconds, **values})
+        await asyncio.to_thread(_append, plan.folder / "samples.ndjson", line)
         await asyncio.sleep(plan.every_s)
     after = _busy_s(workers)
     return samples, {name: (after[name] - before[name]) / seconds for name in after}
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def _busy_s(workers: Workers) -> dict[str, float]:

@@ -12,6 +12,7 @@ from bench.configs import Job
 from bench.load import Stream, write
 from streamproc.connectors.clock import SystemClock
 from streamproc.connectors.kafka_produce import KafkaProduce
+from streamproc.core.definition import WindowSpec
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.chaos.generator import Generator
 from tests.chaos.run import TOPICS
@@ -19,6 +20,12 @@ from tests.chaos.setting import ALERTS, PARTITIONS, configuration, local_output
 from tests.support.real_data import CHECKOUT
 
 START_IN_US = 5_000_000
+WINDOWS = tuple(
+    WindowSpec(f"{minutes}m", size, size, 30_000_000, (0.5, 0.95))
+    for minutes in (1, 5, 15)
+    for size in (minutes * 60_000_000,)
+)
+"""The full profile has an hour in place of five minutes: it would close once while we look."""
 PATIENCE_S = 120.0
 
 
@@ -103,7 +110,7 @@ class Bulk:
         )
         return configs.text(
             job.lines()
-            + configs.windows(configs.windows_of("full"))
+            + configs.windows(WINDOWS)
             + configs.rules(configs.ruled("full"))
         )
 
