@@ -318,6 +318,7 @@ class Ownership:
         """Stop one partition for good: going on could lose or double a reading."""
         self._fresh.pop(origin, None)
         self.writes.give_up(origin)
+        self.caution.lost(origin)
         if self.workers.pop(origin, None) is not None:
             # What it has committed is still ours to deliver.
             self._observer.released(origin)
