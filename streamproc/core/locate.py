@@ -86,6 +86,27 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
     raise LogCorrupt(msg)
 
 
+def checkpoint_of(log: str) -> Steps[Squashed | None]:
+    """Return what the newest checkpoint of a log says, None without one; its owner may squash.
+
+    Raises:
+        LogCorrupt: a record is missing, twice.
+    """
+    seen: list[int] | None = None
+    for _ in range(LOOKS_MAX):
+        numbers = record_numbers((yield List(log)), log)
+        try:
+            squashed, _ = yield from newest_checkpoint(log, numbers)
+        except Moved as moved:
+            if numbers == seen:
+                raise LogCorrupt(str(moved)) from moved
+            seen = numbers
+        else:
+            return squashed
+    msg = f"{log}: changes faster than it can be read"
+    raise LogCorrupt(msg)
+
+
 def newest_checkpoint(
     log: str, numbers: Sequence[int]
 ) -> Steps[tuple[Squashed | None, dict[int, bytes]]]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from streamproc.core.archive import read_archive
-from streamproc.core.chain import NO_RECORD, record_numbers
+from streamproc.core.chain import NO_RECORD
 from streamproc.core.effects import List, Read, Steps
-from streamproc.core.locate import newest_checkpoint
+from streamproc.core.locate import checkpoint_of
 from streamproc.core.ports import StoredFile
 from streamproc.core.record import (
     ArchiveRef,
@@ -134,9 +134,7 @@ class PartitionLogs:
     def _unpack(self, folder: str, n: int) -> Steps[None]:
         """Read the archive that holds record n, with all its records."""
         if folder not in self._archives:
-            log = f"{folder}/log"
-            numbers = record_numbers((yield List(log)), log)
-            squashed, _ = yield from newest_checkpoint(log, numbers)
+            squashed = yield from checkpoint_of(f"{folder}/log")
             self._archives[folder] = None if squashed is None else squashed.archive
         ref = self._archives[folder]
         while ref is not None and n <= ref.last:
