@@ -1,8 +1,7 @@
 """`python -m tests.soak`: workers under an even load for hours; what they hold must not grow.
 
 Workers and traffic are those of `tests.chaos`, without faults; with `--bulk` the workers do what
-`bench.endtoend --profile full` does, with windows that close several times in half an hour, under
-as many readings as half of the machine can bear. Every few seconds memory, descriptors and threads
+`bench.endtoend --profile full` does, with windows that close many times meanwhile, under as many readings as half of the machine can bear. Every few seconds memory, descriptors and threads
 of each worker, and what lies in staging, are noted (`samples.ndjson`); over the second half a line
 is fitted to each. Flat means: by the line, an hour adds less than a tenth of what there is on
 average, or less than a few pieces. Exit code 0: all are flat, and all was read.
@@ -24,6 +23,7 @@ from streamproc.connectors.kafka_produce import KafkaProduce
 from streamproc.testing.kafka_broker import ApacheKafka
 from tests.chaos.generator import end_offsets
 from tests.chaos.run import reaches
+from tests.chaos.setting import ALERTS
 from tests.chaos.workers import Workers
 from tests.oracle.folder import Folder, LocalFolder
 from tests.soak.lines import Line, Samples
@@ -91,6 +91,7 @@ async def _soak(plan: Plan, broker: ApacheKafka) -> Outcome:
     scene, folder = plan.scene, LocalFolder(plan.folder / "root")
     async with KafkaProduce(broker.connection) as produce:
         await scene.create_topics(produce)
+        await produce.create_topics([ALERTS], 1)
     config = plan.folder / "soak.toml"
     text = scene.configuration(broker, plan.folder / "root")
     config.write_text(text, encoding="utf-8")
@@ -156,6 +157,9 @@ def given(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5_000.0, help="records a second")
     parser.add_argument("--bulk", action="store_true", help="whole batches of readings")
     parser.add_argument("--devices", type=int, default=100_000, help="with --bulk")
+    parser.add_argument(
+        "--windows", default="1,5,15", help="minutes of each, with --bulk"
+    )
     parser.add_argument("--every", type=float, default=5.0, help="seconds, of a look")
     parser.add_argument("--folder", type=Path, default=CHECKOUT / "build" / "soak")
     return parser.parse_args(arguments)
@@ -167,7 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = told.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    scene = Bulk(told.rate, told.devices, folder) if told.bulk else Mixed(told.rate)
+    minutes = [float(one) for one in told.windows.split(",")]
+    scene = (
+        Bulk(told.rate, told.devices, minutes, folder)
+        if told.bulk
+        else Mixed(told.rate)
+    )
     plan = Plan(told.minutes, told.workers, told.every, folder, scene)
     outcome = asyncio.run(soak(plan))
     summary = {

@@ -20,12 +20,6 @@ from tests.chaos.setting import ALERTS, PARTITIONS, configuration, local_output
 from tests.support.real_data import CHECKOUT
 
 START_IN_US = 5_000_000
-WINDOWS = tuple(
-    WindowSpec(f"{minutes}m", size, size, 30_000_000, (0.5, 0.95))
-    for minutes in (1, 5, 15)
-    for size in (minutes * 60_000_000,)
-)
-"""The full profile has an hour in place of five minutes: it would close once while we look."""
 PATIENCE_S = 120.0
 
 
@@ -37,7 +31,7 @@ class Scene(Protocol):
         """Return the topics whose end the workers have to reach."""
 
     async def create_topics(self, produce: KafkaProduce) -> None:
-        """Create the topics and that of the alerts."""
+        """Create the topics."""
 
     def configuration(self, broker: ApacheKafka, root: Path) -> str:
         """Return the workers' configuration."""
@@ -60,7 +54,6 @@ class Mixed:
 
     async def create_topics(self, produce: KafkaProduce) -> None:
         await produce.create_topics(TOPICS, PARTITIONS)
-        await produce.create_topics([ALERTS], 1)
 
     def configuration(self, broker: ApacheKafka, root: Path) -> str:
         return configuration(broker.bootstrap_servers, local_output(root))
@@ -80,24 +73,38 @@ class Mixed:
         return [f"{left} records were not acknowledged"] if left else []
 
 
+def windows(minutes: Sequence[float]) -> tuple[WindowSpec, ...]:
+    """Return windows as the bench's full profile has them, but so long."""
+    sizes = [round(one * 60_000_000) for one in minutes]
+    return tuple(
+        WindowSpec(f"{size // 1_000_000}s", size, size, 30_000_000, (0.5, 0.95))
+        for size in sizes
+    )
+
+
 class Bulk:
-    """The bench's full profile, under readings that `bench.bulk` sends in whole batches."""
+    """Rules of the bench's full profile, and readings that `bench.bulk` sends in whole batches.
+
+    That profile's windows are of a minute, 15 minutes and an hour; an hour closes once while we look.
+    """
 
     topics = ("soak.razlog",)
     PARTITIONS = 4
     KEPT = 512 << 20
     """Bytes a partition keeps: more than a minute, so that a disk is enough for hours."""
 
-    def __init__(self, rate: float, devices: int, folder: Path) -> None:
+    def __init__(
+        self, rate: float, devices: int, minutes: Sequence[float], folder: Path
+    ) -> None:
         self._rate = rate
         self._devices = devices
+        self._windows = windows(minutes)
         self._folder = folder
         self._sender: subprocess.Popen[bytes] | None = None
 
     async def create_topics(self, produce: KafkaProduce) -> None:
         kept = {"retention.bytes": f"{self.KEPT}", "segment.bytes": f"{self.KEPT // 8}"}
         await produce.create_topics(self.topics, self.PARTITIONS, kept)
-        await produce.create_topics([ALERTS], 1)
 
     def configuration(self, broker: ApacheKafka, root: Path) -> str:
         job = Job(
@@ -110,7 +117,7 @@ class Bulk:
         )
         return configs.text(
             job.lines()
-            + configs.windows(WINDOWS)
+            + configs.windows(self._windows)
             + configs.rules(configs.ruled("full"))
         )
 
