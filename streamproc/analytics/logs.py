@@ -17,7 +17,7 @@ from streamproc.core.chain import (
 from streamproc.core.definition import Definition
 from streamproc.core.effects import Read, Steps, T
 from streamproc.core.kept_definitions import kept_definition
-from streamproc.core.locate import LOOKS_MAX, Moved, newest_checkpoint
+from streamproc.core.locate import LOOKS_MAX, Looks, Moved, newest_checkpoint
 from streamproc.core.ports import StoredFile
 from streamproc.core.record import (
     ArchiveRef,
@@ -135,8 +135,8 @@ class LogFolder:
 
     def _look(self) -> tuple[Squashed | None, int]:
         """Return the newest checkpoint's content and the newest record's number."""
-        seen: list[int] | None = None
-        for _ in range(LOOKS_MAX):
+        looks = Looks(self.folder)
+        while True:
             numbers = self.numbers()
             if not numbers:
                 msg = f"{self.folder}: a log without records"
@@ -146,13 +146,9 @@ class LogFolder:
                 squashed, _ = self._run(steps)
                 self._complete(squashed, numbers)
             except Moved as moved:
-                if numbers == seen:
-                    raise LogCorrupt(str(moved)) from moved
-                seen = numbers
+                looks.again(numbers, moved)
             else:
                 return squashed, numbers[-1]
-        msg = f"{self.folder}: changes faster than it can be read"
-        raise LogCorrupt(msg)
 
     def _complete(self, squashed: Squashed | None, numbers: Sequence[int]) -> None:
         first = 0 if squashed is None else squashed.through + 1

@@ -48,6 +48,29 @@ class Moved(Exception):
     """A record is not there, which an owner that squashes now explains."""
 
 
+class Looks:
+    """Looks at a log that its owner may squash meanwhile: a fault is one if it is found twice."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self._left = LOOKS_MAX
+        self._seen: Sequence[int] | None = None
+
+    def again(self, numbers: Sequence[int], fault: Exception) -> None:
+        """Allow another look after one that listed these records and met a fault.
+
+        Raises:
+            LogCorrupt: the look before listed the same; or there were enough of them.
+        """
+        if numbers == self._seen:
+            raise LogCorrupt(str(fault)) from fault
+        self._seen = numbers
+        self._left -= 1
+        if not self._left:
+            msg = f"{self._log}: changes faster than it can be read"
+            raise LogCorrupt(msg) from fault
+
+
 def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
     """Read the log from its newest checkpoint on; check that each record follows the one before.
 
@@ -60,8 +83,8 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
     floor = parse_hint((yield Read(f"{folder}/squashed")))
     log = f"{folder}/log"
     after = "" if floor == NO_RECORD else f"{log}/{record_name(floor)}"
-    seen: list[int] | None = None
-    for _ in range(LOOKS_MAX):
+    looks = Looks(log)
+    while True:
         numbers = record_numbers((yield List(log, after)), log)
         # Nobody creates a record before all older ones are published, durably.
         done = max(published, numbers[-1] - 1 if numbers else NO_RECORD)
@@ -69,10 +92,8 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
             squashed, held = yield from newest_checkpoint(log, numbers)
             chain = Chain(identity, done, sent, squashed)
             yield from _read_tail(log, chain, numbers, squashed, held)
-        except (Moved, LogCorrupt) as moved:
-            if numbers == seen:
-                raise LogCorrupt(str(moved)) from moved
-            seen = numbers
+        except (Moved, LogCorrupt) as fault:
+            looks.again(numbers, fault)
             continue
         through = NO_RECORD if squashed is None else squashed.through
         if through < floor:
@@ -82,8 +103,6 @@ def locate(folder: str, identity: LogIdentity) -> Steps[Located]:
             raise LogCorrupt(msg)
         chain.check_hints()
         return Located(chain, squashed, [n for n in numbers if n <= through])
-    msg = f"{log}: changes faster than it can be read"
-    raise LogCorrupt(msg)
 
 
 def checkpoint_of(log: str) -> Steps[Squashed | None]:
@@ -92,19 +111,15 @@ def checkpoint_of(log: str) -> Steps[Squashed | None]:
     Raises:
         LogCorrupt: a record is missing, twice.
     """
-    seen: list[int] | None = None
-    for _ in range(LOOKS_MAX):
+    looks = Looks(log)
+    while True:
         numbers = record_numbers((yield List(log)), log)
         try:
             squashed, _ = yield from newest_checkpoint(log, numbers)
         except Moved as moved:
-            if numbers == seen:
-                raise LogCorrupt(str(moved)) from moved
-            seen = numbers
+            looks.again(numbers, moved)
         else:
             return squashed
-    msg = f"{log}: changes faster than it can be read"
-    raise LogCorrupt(msg)
 
 
 def newest_checkpoint(

@@ -108,12 +108,18 @@ def test_giving_up_on_lost_replies_is_safe_too() -> None:
 @pytest.mark.long
 @pytest.mark.fault("F26", how="the same on many seeds", seen="nothing lost or doubled")
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_lost_or_doubled_on_many_seeds(kind: str) -> None:
+def test_nothing_is_lost_or_doubled_on_many_seeds(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     seeds = _seeds(SEEDS_LONG)
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+    tally = Counter[str]()
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         tallies = pool.map(partial(_run, kind), chunks)
-        tally = sum(tallies, Counter[str]())
-
+        for number, done in enumerate(tallies, 1):
+            tally += done
+            if number % 20 == 0:
+                with capsys.disabled():  # an hour: tell how far it is
+                    print(f"{kind}: {number * CHUNK} from {seeds[0]}")  # noqa: T201
     print(len(seeds), kind, dict(tally))  # noqa: T201  (what the seeds did)
     assert tally["reopened_name"] or "STREAMPROC_SEED" in os.environ
