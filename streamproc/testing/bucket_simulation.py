@@ -1,4 +1,4 @@
-"""The commit protocol over an object store: answers are lost, requests come late.
+"""The commit protocol, and compaction, over an object store: answers are lost, requests come late.
 
 What is lost with the power is nothing here, what comes when nobody waits for it any more is a
 lot: a request may be carried out after its sender was killed and replaced.
@@ -7,6 +7,7 @@ lot: a request may be carried out after its sender was killed and replaced.
 from collections.abc import Callable
 from typing import Final
 
+from streamproc.testing.compaction_sim import CompactionSimulation
 from streamproc.testing.sim_bucket import ObjectRequests, SimBucket
 from streamproc.testing.simulation import Process, Simulation
 
@@ -57,3 +58,7 @@ class BucketSimulation(Simulation):
         self.disk.perform(request)
         self.tally.late += 1
         self.checker.after_operation(request)
+
+
+class CompactionBucketSimulation(BucketSimulation, CompactionSimulation):
+    """The same over an object store, for a partition and the compactors beside it."""

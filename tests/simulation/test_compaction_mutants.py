@@ -18,6 +18,7 @@ from streamproc.core.protocol import LogSession
 from streamproc.core.record import decode_record, record_name
 from streamproc.core.settled import LogState, PartitionLogs, survey
 from streamproc.core.swaps import CompactionRecord, encode_compaction
+from streamproc.testing.bucket_simulation import CompactionBucketSimulation
 from streamproc.testing.compaction_sim import CompactionSimulation, KeepingVariant
 from streamproc.testing.sim_checks import Violation
 
@@ -182,9 +183,18 @@ SLOW = {
     ],
 )
 def test_the_simulation_finds(name: str) -> None:
+    _find(name, CompactionSimulation)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_simulation_of_an_object_store_finds(name: str) -> None:
+    _find(name, CompactionBucketSimulation)
+
+
+def _find(name: str, simulation: type[CompactionSimulation]) -> None:
     for seed in range(SEEDS_MAX):
         try:
-            CompactionSimulation(seed, MUTANTS[name]).run()
+            simulation(seed, MUTANTS[name]).run()
         except Violation as violation:
             print(f"{name}: {seed + 1} seeds: {violation}")  # noqa: T201  (what it saw)
             return

@@ -10,26 +10,31 @@ from random import Random
 
 import pytest
 
+from streamproc.testing.bucket_simulation import CompactionBucketSimulation
 from streamproc.testing.compaction_sim import CompactionSimulation
 from streamproc.testing.simulation import Faults
 
 # Tracing Python line by line would take half of its time; unit tests cover the same code.
 pytestmark = pytest.mark.no_cover
 
-SEEDS = 60
-SEEDS_LONG = 10_000
+SEEDS = 40
+SEEDS_LONG = 5_000
+KINDS: dict[str, type[CompactionSimulation]] = {
+    "a disk": CompactionSimulation,
+    "an object store": CompactionBucketSimulation,
+}
 
 
-def _run(count: int) -> Counter[str]:
+def _run(kind: str, count: int) -> Counter[str]:
     named = os.environ.get("STREAMPROC_SEED")
     first = Random().randrange(10**9) if named is None else int(named)
     print(f"seeds from {first}")  # noqa: T201  (to repeat a failure)
     tally: Counter[str] = Counter()
     for seed in range(first, first + (count if named is None else 1)):
-        made = CompactionSimulation(seed)
+        made = KINDS[kind](seed)
         tally.update(asdict(made.run()))
         tally.update(made.swaps)
-    print(dict(tally))  # noqa: T201  (what the seeds did)
+    print(count, kind, dict(tally))  # noqa: T201  (what the seeds did)
     return tally
 
 
@@ -42,15 +47,20 @@ def test_without_faults_dates_are_compacted_and_each_row_stays_once() -> None:
     assert made.swaps["compact"] >= 3
 
 
-def test_no_reader_sees_fewer_rows_and_none_twice_at_the_end_whatever_happens() -> None:
-    tally = _run(SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_reader_sees_fewer_rows_and_none_twice_at_the_end_whatever_happens(
+    kind: str,
+) -> None:
+    tally = _run(kind, SEEDS)
 
     if "STREAMPROC_SEED" not in os.environ:
         wanted = {"kills", "power_losses", "fenced", "compact", "retain"}
         wanted |= {"lost_replies", "snapshots_read", "begun_at_checkpoint"}
+        wanted |= {"late"} if kind == "an object store" else set()
         assert {name for name in wanted if tally[name] < 20} == set(), tally
 
 
 @pytest.mark.long
-def test_no_reader_sees_fewer_rows_on_many_seeds() -> None:
-    _run(SEEDS_LONG)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_reader_sees_fewer_rows_on_many_seeds(kind: str) -> None:
+    _run(kind, SEEDS_LONG)
