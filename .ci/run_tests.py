@@ -16,9 +16,9 @@ from xml.etree import ElementTree as ET
 
 HALVES = {
     "computing": (
+        "tests/simulation",  # needs no kernel, and the other half compiles them meanwhile
         "tests/unit",
         "tests/property",
-        "tests/simulation",
         "tests/contracts",
         "tests/failpoints",
     ),
