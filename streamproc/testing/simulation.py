@@ -46,6 +46,8 @@ DEFINITION: Final = Definition(
 )
 # A fault-free run needs about 700 steps, and each life after a fault about 100 more.
 STEPS_MAX: Final = 30_000
+PARTS_OF_CREATE: Final = (0, 2, 3, 4, 5, 6, 99)
+"""Operations of a create that are done before its answer is lost: none, some, all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,15 +315,17 @@ class Simulation:
     def _maybe_lose_reply(self, process: Process) -> None:
         """Of a record's create, do a part (none, some, all), then answer nothing."""
         process.lose_reply_at = None
-        effect = process.effect
         if (
-            isinstance(effect, Create)
-            and effect.path.startswith(f"{FOLDER}/log/")
+            self._creates_record(process)
             and self.tally.steps < self.faults.steps
             and self.random.random() < self.faults.lost_reply
         ):
-            parts = (0,) if self.faults.deaf else (0, 2, 3, 4, 5, 6, 99)
+            parts = (0,) if self.faults.deaf else PARTS_OF_CREATE
             process.lose_reply_at = self.random.choice(parts)
+
+    def _creates_record(self, process: Process) -> bool:
+        effect = process.effect
+        return isinstance(effect, Create) and effect.path.startswith(f"{FOLDER}/log/")
 
     def _operate(self, process: Process) -> None:
         assert process.operations is not None
