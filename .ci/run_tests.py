@@ -19,10 +19,9 @@ HALVES = {
         "tests/simulation",  # needs no kernel, and the other half compiles them meanwhile
         "tests/unit",
         "tests/property",
-        "tests/contracts",
         "tests/failpoints",
     ),
-    "waiting": ("tests/integration",),
+    "waiting": ("tests/contracts", "tests/integration"),
 }
 COVERED = "computing"
 LONG = ("-m", "long", "--durations=25")
