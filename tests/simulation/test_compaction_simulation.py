@@ -3,38 +3,33 @@
 `STREAMPROC_SEED=n` runs that seed alone.
 """
 
-import os
 from collections import Counter
 from dataclasses import asdict
-from random import Random
 
 import pytest
 
 from streamproc.testing.bucket_simulation import CompactionBucketSimulation
 from streamproc.testing.compaction_sim import CompactionSimulation
 from streamproc.testing.simulation import Faults
+from tests.support.seeds import NAMED, run_many, seeds
 
 # Tracing Python line by line would take half of its time; unit tests cover the same code.
 pytestmark = pytest.mark.no_cover
 
 SEEDS = 40
-SEEDS_LONG = 5_000
+SEEDS_LONG = 2_500
 KINDS: dict[str, type[CompactionSimulation]] = {
     "a disk": CompactionSimulation,
     "an object store": CompactionBucketSimulation,
 }
 
 
-def _run(kind: str, count: int) -> Counter[str]:
-    named = os.environ.get("STREAMPROC_SEED")
-    first = Random().randrange(10**9) if named is None else int(named)
-    print(f"seeds from {first}")  # noqa: T201  (to repeat a failure)
+def _run(kind: str, chosen: range) -> Counter[str]:
     tally: Counter[str] = Counter()
-    for seed in range(first, first + (count if named is None else 1)):
+    for seed in chosen:
         made = KINDS[kind](seed)
         tally.update(asdict(made.run()))
         tally.update(made.swaps)
-    print(count, kind, dict(tally))  # noqa: T201  (what the seeds did)
     return tally
 
 
@@ -51,9 +46,10 @@ def test_without_faults_dates_are_compacted_and_each_row_stays_once() -> None:
 def test_no_reader_sees_fewer_rows_and_none_twice_at_the_end_whatever_happens(
     kind: str,
 ) -> None:
-    tally = _run(kind, SEEDS)
+    tally = _run(kind, seeds(SEEDS))
 
-    if "STREAMPROC_SEED" not in os.environ:
+    print(dict(tally))  # noqa: T201  (what the seeds did)
+    if NAMED is None:
         wanted = {"kills", "power_losses", "fenced", "compact", "retain"}
         wanted |= {"lost_replies", "snapshots_read", "begun_at_checkpoint"}
         wanted |= {"late"} if kind == "an object store" else set()
@@ -62,5 +58,9 @@ def test_no_reader_sees_fewer_rows_and_none_twice_at_the_end_whatever_happens(
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_reader_sees_fewer_rows_on_many_seeds(kind: str) -> None:
-    _run(kind, SEEDS_LONG)
+def test_no_reader_sees_fewer_rows_on_many_seeds(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = run_many(_run, kind, SEEDS_LONG, capsys)
+
+    assert tally["compact"]
