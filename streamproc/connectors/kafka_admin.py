@@ -35,6 +35,7 @@ _WAITING_HELPS = frozenset(
         KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
         KafkaError._TRANSPORT,  # noqa: SLF001
         KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._DESTROY,  # noqa: SLF001 (see `_forsake`)
     }
 )
 _NOT_TOLD = frozenset(
@@ -71,7 +72,7 @@ class KafkaAdmin:
     """Asks and tells a cluster things about topics and groups.
 
     Every method raises `Unreachable` when nobody answers within `timeout_s` and
-    `WorldError` when the cluster refuses.
+    `WorldError` when the cluster refuses. What got no answer is best asked again.
     """
 
     def __init__(self, connection: KafkaConnection, *, timeout_s: float = 10) -> None:
@@ -282,10 +283,28 @@ class KafkaAdmin:
             async with asyncio.timeout(self._timeout_s + 1):
                 return await asyncio.wrap_future(future)
         except KafkaException as error:
-            raise _refused(what, error) from error
+            refused = _refused(what, error)
+            if isinstance(refused, Unreachable):
+                self._forsake()
+            raise refused from error
         except TimeoutError as error:
+            self._forsake()
             msg = f"Kafka: {what}: no answer"
             raise Unreachable(msg) from error
+        except asyncio.CancelledError:
+            self._forsake()  # Whoever asked has waited long enough.
+            raise
+
+    def _forsake(self) -> None:
+        """Let the next question take a new client; other questions of this one are over, too.
+
+        librdkafka sends most questions to the broker it takes for the controller, and believes
+        that one for five minutes, dead or not.
+        """
+        if self._client is not None:
+            held, self._client = [self._client], None
+            # Letting go waits for librdkafka's threads.
+            asyncio.get_running_loop().run_in_executor(None, held.clear)
 
     async def _in_thread(self, what: str, ask: Callable[[], Any]) -> Any:
         try:

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from streamproc.connectors.kafka_settings import KafkaConnection
 from streamproc.connectors.kafka_source import KafkaSource
 from streamproc.core.flush import FlushPolicy
 from streamproc.core.values import TopicPartition
+from streamproc.errors import Unreachable
 from streamproc.runtime.parts import ServiceOptions
 from streamproc.testing.kafka_cluster import KafkaCluster, Tls
 from tests.support.failpoints import fill, verified_logs
@@ -128,6 +130,29 @@ async def test_a_leader_that_is_killed_costs_and_doubles_nothing(
     await region.rig(tmp_path, topic, END).run()
     assert accounted(tmp_path) == every(topic, [700, 700])
     verified_logs(tmp_path)
+
+
+@pytest.mark.fault(
+    "F12",
+    how="three brokers, each of them killed -9 in turn and the same client asked for a topic's id",
+    seen="told by the third question at the latest",
+)
+async def test_whichever_broker_is_gone_a_question_is_answered(region: Region) -> None:
+    """librdkafka goes on asking the one it takes for the controller, for five minutes."""
+    topic = await region.topic(1)
+    for node in (1, 2, 3):
+        async with KafkaAdmin(region.admin, timeout_s=2) as admin:
+            wanted = await admin.topic_id(topic)
+            await asyncio.to_thread(region.cluster.kill, node)
+            assert await _told(admin, topic) == wanted
+        await asyncio.to_thread(region.cluster.mend)
+
+
+async def _told(admin: KafkaAdmin, topic: str) -> str:
+    for _ in range(2):
+        with suppress(Unreachable):
+            return await admin.topic_id(topic)
+    return await admin.topic_id(topic)
 
 
 @pytest.mark.fault(
