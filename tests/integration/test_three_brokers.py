@@ -138,7 +138,7 @@ async def test_a_leader_that_is_killed_costs_and_doubles_nothing(
     seen="told by the third question at the latest",
 )
 async def test_whichever_broker_is_gone_a_question_is_answered(region: Region) -> None:
-    """librdkafka goes on asking the one it takes for the controller, for five minutes."""
+    """Also where it is the one that was asked so far."""
     topic = await region.topic(1)
     for node in (1, 2, 3):
         async with KafkaAdmin(region.admin, timeout_s=2) as admin:
