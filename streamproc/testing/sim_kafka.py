@@ -1,8 +1,36 @@
-"""A Kafka partition for the simulation, and the alerts its records open."""
+"""A Kafka partition for the simulation, what is asked of it, and the alerts its records open."""
 
+from dataclasses import dataclass
 from random import Random
 
 from streamproc.core.values import AlertTransition
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask Kafka for the payloads of `[start, start + count)`, fewer at the end."""
+
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Commit an offset to Kafka; refused for a worker of an older generation."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Ask Kafka for the committed offset, None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Let alerts leave; whoever gets them knows them by their ids."""
+
+    alerts: tuple[str, ...]
 
 
 class Partition:

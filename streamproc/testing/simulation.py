@@ -37,7 +37,14 @@ from streamproc.errors import Fenced, StreamprocError, Unreachable
 from streamproc.testing.sim_bucket import ObjectRequests, SimBucket
 from streamproc.testing.sim_checks import Checker, Violation
 from streamproc.testing.sim_disk import SimDisk
-from streamproc.testing.sim_kafka import Partition, alert_of
+from streamproc.testing.sim_kafka import (
+    Acknowledge,
+    Fetch,
+    Partition,
+    Position,
+    Send,
+    alert_of,
+)
 
 TOPIC: Final = "telemetry.razlog"
 FOLDER: Final = log_folder("sim", TOPIC, "id", 0)
@@ -46,35 +53,8 @@ DEFINITION: Final = Definition(
 )
 # A fault-free run needs about 700 steps, and each life after a fault about 100 more.
 STEPS_MAX: Final = 30_000
+# Operations of a create that are done before its answer is lost: none, some, all.
 PARTS_OF_CREATE: Final = (0, 2, 3, 4, 5, 6, 99)
-"""Operations of a create that are done before its answer is lost: none, some, all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask Kafka for the payloads of `[start, start + count)`, fewer at the end."""
-
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """Commit an offset to Kafka; refused for a worker of an older generation."""
-
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Ask Kafka for the committed offset, None if there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Let alerts leave; whoever gets them knows them by their ids."""
-
-    alerts: tuple[str, ...]
 
 
 Request: TypeAlias = Effect | Fetch | Acknowledge | Position | Send

@@ -41,9 +41,9 @@ from streamproc.core.record import (
 )
 from streamproc.core.squash import Squasher
 from streamproc.testing.sim_checks import Violation
+from streamproc.testing.sim_kafka import Position
 from streamproc.testing.simulation import (
     FOLDER,
-    Position,
     Simulation,
     Variant,
 )
