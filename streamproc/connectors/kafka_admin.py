@@ -79,6 +79,7 @@ class KafkaAdmin:
         self._connection = connection
         self._timeout_s = timeout_s
         self._client: AdminClient | None = None
+        self._forsaken = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,6 +279,7 @@ class KafkaAdmin:
         return all(facts.ready for facts in found.values())
 
     async def _answer(self, what: str, future: "concurrent.futures.Future[Any]") -> Any:
+        number = self._forsaken
         try:
             # A second more than librdkafka's own limit, whose errors say more.
             async with asyncio.timeout(self._timeout_s + 1):
@@ -285,23 +287,24 @@ class KafkaAdmin:
         except KafkaException as error:
             refused = _refused(what, error)
             if isinstance(refused, Unreachable):
-                self._forsake()
+                self._forsake(number)
             raise refused from error
         except TimeoutError as error:
-            self._forsake()
+            self._forsake(number)
             msg = f"Kafka: {what}: no answer"
             raise Unreachable(msg) from error
         except asyncio.CancelledError:
-            self._forsake()  # Whoever asked has waited long enough.
+            self._forsake(number)  # Whoever asked has waited long enough.
             raise
 
-    def _forsake(self) -> None:
-        """Let the next question take a new client; other questions of this one are over, too.
+    def _forsake(self, number: int) -> None:
+        """Let the next question take a new client, if it was this one; its other questions end, too.
 
         librdkafka 2.16 has been seen to answer nothing for minutes after one of three brokers was
         killed, where a new client was answered at once (F13).
         """
-        if self._client is not None:
+        if number == self._forsaken and self._client is not None:
+            self._forsaken += 1
             held, self._client = [self._client], None
             # Letting go waits for librdkafka's threads.
             asyncio.get_running_loop().run_in_executor(None, held.clear)
