@@ -24,7 +24,7 @@ from streamproc.testing.sim_bucket import (
 )
 from streamproc.testing.sim_checks import Violation
 from streamproc.testing.sim_disk import SimDisk
-from streamproc.testing.sim_log import LogReader
+from streamproc.testing.sim_log import LogReader, parsed
 
 
 class KeepingChecker:
@@ -198,7 +198,7 @@ class KeepingChecker:
         named = set(self._entries())
         for folder, records in self._records().items():
             for record in records:
-                named |= {f"{folder}/{e['name']}" for e in _parsed(record)["outputs"]}
+                named |= {f"{folder}/{e['name']}" for e in parsed(record)["outputs"]}
         return named
 
     def _records(self) -> dict[str, list[bytes]]:
@@ -221,7 +221,7 @@ class KeepingChecker:
         deleted: set[int] = set()
         for folder, records in self._records().items():
             for data in records:
-                record = _parsed(data)
+                record = parsed(data)
                 if record["kind"] == "retain":
                     for name in record["inputs"]:
                         deleted |= set(self._rows[f"{folder}/{name}"])
@@ -231,8 +231,3 @@ class KeepingChecker:
 @lru_cache(maxsize=4_096)
 def _offsets_of(data: bytes) -> tuple[int, ...]:
     return tuple(row[0] for row in json.loads(data))
-
-
-@lru_cache(maxsize=4_096)
-def _parsed(data: bytes) -> Any:
-    return json.loads(data)

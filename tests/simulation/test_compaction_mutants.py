@@ -20,12 +20,11 @@ from streamproc.core.settled import LogState, PartitionLogs, survey
 from streamproc.core.swaps import CompactionRecord, encode_compaction
 from streamproc.testing.bucket_simulation import CompactionBucketSimulation
 from streamproc.testing.compaction_sim import CompactionSimulation, KeepingVariant
-from streamproc.testing.sim_checks import Violation
+from tests.support.seeds import find
 
 # Tracing Python line by line would take half of its time; unit tests cover the same code.
 pytestmark = pytest.mark.no_cover
 
-SEEDS_MAX = 600
 ALL = 10**9
 
 
@@ -183,19 +182,11 @@ SLOW = {
     ],
 )
 def test_the_simulation_finds(name: str) -> None:
-    _find(name, CompactionSimulation)
+    find(name, lambda seed: CompactionSimulation(seed, MUTANTS[name]).run())
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_simulation_of_an_object_store_finds(name: str) -> None:
-    _find(name, CompactionBucketSimulation)
+    variant = MUTANTS[name]
 
-
-def _find(name: str, simulation: type[CompactionSimulation]) -> None:
-    for seed in range(SEEDS_MAX):
-        try:
-            simulation(seed, MUTANTS[name]).run()
-        except Violation as violation:
-            print(f"{name}: {seed + 1} seeds: {violation}")  # noqa: T201  (what it saw)
-            return
-    pytest.fail(f"{SEEDS_MAX} seeds did not find: {name}")
+    find(name, lambda seed: CompactionBucketSimulation(seed, variant).run())

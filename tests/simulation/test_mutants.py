@@ -40,18 +40,16 @@ from streamproc.core.record import (
     record_name,
 )
 from streamproc.core.squash import Squasher
-from streamproc.testing.sim_checks import Violation
 from streamproc.testing.sim_kafka import Position
 from streamproc.testing.simulation import (
     FOLDER,
     Simulation,
     Variant,
 )
+from tests.support.seeds import find
 
 # Tracing Python line by line would take half of its time; unit tests cover the same code.
 pytestmark = pytest.mark.no_cover
-
-SEEDS_MAX = 600
 
 # --- the order of filesystem operations ------------------------------------------------
 
@@ -426,10 +424,4 @@ def quick_and_rare(names: Iterable[str]) -> list[Any]:
 
 @pytest.mark.parametrize("name", quick_and_rare(MUTANTS))
 def test_the_simulation_finds(name: str) -> None:
-    for seed in range(SEEDS_MAX):
-        try:
-            Simulation(seed, MUTANTS[name]).run()
-        except Violation as violation:
-            print(f"{name}: {seed + 1} seeds: {violation}")  # noqa: T201  (what it saw)
-            return
-    pytest.fail(f"{SEEDS_MAX} seeds did not find: {name}")
+    find(name, lambda seed: Simulation(seed, MUTANTS[name]).run())

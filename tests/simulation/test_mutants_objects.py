@@ -17,9 +17,9 @@ from streamproc.testing.sim_bucket import (
     Remove,
     Requests,
 )
-from streamproc.testing.sim_checks import Violation
 from streamproc.testing.simulation import Variant
-from tests.simulation.test_mutants import MUTANTS, SEEDS_MAX, quick_and_rare
+from tests.simulation.test_mutants import MUTANTS, quick_and_rare
+from tests.support.seeds import find
 
 # Tracing Python line by line would take half of its time; unit tests cover the same code.
 pytestmark = pytest.mark.no_cover
@@ -98,10 +98,4 @@ ON_OBJECTS = {
 
 @pytest.mark.parametrize("name", quick_and_rare(ON_OBJECTS))
 def test_the_simulation_of_an_object_store_finds(name: str) -> None:
-    for seed in range(SEEDS_MAX):
-        try:
-            BucketSimulation(seed, ON_OBJECTS[name]).run()
-        except Violation as violation:
-            print(f"{name}: {seed + 1} seeds: {violation}")  # noqa: T201  (what it saw)
-            return
-    pytest.fail(f"{SEEDS_MAX} seeds did not find: {name}")
+    find(name, lambda seed: BucketSimulation(seed, ON_OBJECTS[name]).run())

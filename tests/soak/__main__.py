@@ -1,8 +1,9 @@
 """`python -m tests.soak`: workers under an even load for hours; what they hold must not grow.
 
 Workers and traffic are those of `tests.chaos`, without faults; with `--bulk` the workers do what
-`bench.endtoend --profile full` does, with windows that close many times meanwhile, under as many readings as half of the machine can bear. Every few seconds memory, descriptors and threads
-of each worker, and what lies in staging, are noted (`samples.ndjson`); over the second half a line
+`bench.endtoend --profile full` does, with windows that close many times meanwhile, under as many
+readings as half of the machine can bear. Every few seconds memory, descriptors and threads of each
+worker, and what lies in staging, are noted (`samples.ndjson`); over the second half a line
 is fitted to each. Flat means: by the line, an hour adds less than a tenth of what there is on
 average, or less than a few pieces. Exit code 0: all are flat, and all was read.
 """

@@ -1,4 +1,4 @@
-"""Seeds of a simulation: one that the environment names, or many from a fresh start."""
+"""Seeds of a simulation: one that the environment names, many from a fresh start, or those until a mutant is found."""
 
 import os
 from collections import Counter
@@ -10,6 +10,9 @@ from random import Random
 
 import pytest
 
+from streamproc.testing.sim_checks import Violation
+
+SEEDS_MAX = 600
 CHUNK = 50
 TOLD_CHUNKS = 50
 NAMED = os.environ.get("STREAMPROC_SEED")
@@ -45,3 +48,14 @@ def run_many(
                     print(f"{kind}: {number * CHUNK} from {chosen[0]}", flush=True)  # noqa: T201
     print(len(chosen), kind, dict(tally))  # noqa: T201  (what the seeds did)
     return tally
+
+
+def find(name: str, run: Callable[[int], object]) -> None:
+    """Run seeds from 0 on until one raises `Violation`; fail if none of `SEEDS_MAX` does."""
+    for seed in range(SEEDS_MAX):
+        try:
+            run(seed)
+        except Violation as violation:
+            print(f"{name}: {seed + 1} seeds: {violation}")  # noqa: T201  (what it saw)
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds did not find: {name}")
